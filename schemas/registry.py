@@ -1,0 +1,148 @@
+"""The topic registry: the only place where a topic name is written.
+
+For each topic: which records travel on it, who writes it, how the broker keeps it, and whether a cut
+covers it. Everything else (creation, decoding, following, the tail command) is driven by this table.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+DAY_MS = 86_400_000
+
+
+class Cleanup(StrEnum):
+    DELETE = "delete"
+    COMPACT = "compact"
+    COMPACT_DELETE = "compact,delete"
+
+
+class Role(StrEnum):
+    INPUT = "input"  # covered by the offsets of every cut, co-partitioned by region
+    LOG = "log"  # the cut log itself, co-partitioned with the inputs
+    TABLE = "table"  # what followers hold: co-partitioned, part of the table hash
+    REPORT = "report"  # what people and tools read: co-partitioned
+    SHARED = "shared"  # one partition, the same for every cell
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic; `retention_ms` -1 keeps for ever; `compaction_lag_ms` is the least age at which the
+    broker may compact (DESIGN: far above the time between snapshots)."""
+
+    name: str
+    role: Role
+    records: tuple[str, ...]
+    key: str
+    writer: str
+    cleanup: Cleanup
+    retention_ms: int = -1
+    compaction_lag_ms: int = 0
+
+
+def _input(name: str, records: tuple[str, ...], key: str, writer: str, *, compact: bool) -> Topic:
+    return Topic(
+        name,
+        Role.INPUT,
+        records,
+        key,
+        writer,
+        Cleanup.COMPACT if compact else Cleanup.DELETE,
+        retention_ms=-1 if compact else 7 * DAY_MS,
+        compaction_lag_ms=DAY_MS if compact else 0,
+    )
+
+
+FLEET_INVENTORY = _input(
+    "fleet.inventory",
+    ("Region", "Site", "Cluster", "Appliance", "Network"),
+    "kind:id",
+    "operators",
+    compact=True,
+)
+BGP_ROUTES = _input(
+    "bgp.routes",
+    ("Route", "PeerUp", "PeerDown", "EndOfRib"),
+    "site|peer|prefix|path_id, or site|peer|session and site|peer|eor",
+    "BMP, MRT and RIS feeds",
+    compact=True,
+)
+APPLIANCE_HEALTH = _input(
+    "appliance.health", ("Health",), "appliance", "health reporters", compact=False
+)
+TRAFFIC_LINKS = _input("traffic.links", ("LinkSample",), "link", "link probes", compact=False)
+TRAFFIC_PATHS = _input(
+    "traffic.paths", ("PathSample",), "site|client", "path probes", compact=False
+)
+PLAY_EVENTS = _input("play.events", ("PlayEvent",), "session", "players, CMCD", compact=False)
+
+STEERING_CUTS = Topic(
+    "steering.cuts", Role.LOG, ("Cut",), "partition", "workers", Cleanup.DELETE, 7 * DAY_MS
+)
+STEERING_CONFIG = Topic(
+    "steering.config", Role.SHARED, ("Config",), "hash", "workers", Cleanup.COMPACT
+)
+STEERING_PREFIXES = Topic(
+    "steering.prefixes",
+    Role.TABLE,
+    ("PrefixEntry",),
+    "prefix (17 bytes) then region",
+    "workers",
+    Cleanup.COMPACT,
+)
+STEERING_GROUPS = Topic(
+    "steering.groups",
+    Role.TABLE,
+    ("GroupEntry",),
+    "group (8 bytes) then region",
+    "workers",
+    Cleanup.COMPACT,
+)
+LB_WEIGHTS = Topic(
+    "lb.weights", Role.TABLE, ("SiteWeights",), "site", "workers", Cleanup.COMPACT
+)
+STEERING_EPOCHS = Topic(
+    "steering.epochs",
+    Role.REPORT,
+    ("Epoch",),
+    "partition",
+    "workers",
+    Cleanup.COMPACT_DELETE,
+    7 * DAY_MS,
+)
+STEERING_VERDICTS = Topic(
+    "steering.verdicts", Role.REPORT, ("Verdict",), "entity", "workers", Cleanup.DELETE, 7 * DAY_MS
+)
+STEERING_DEAD_LETTERS = Topic(
+    "steering.dead_letters",
+    Role.REPORT,
+    ("DeadLetter",),
+    "topic",
+    "workers",
+    Cleanup.DELETE,
+    7 * DAY_MS,
+)
+SIM_CONTROL = Topic(
+    "sim.control", Role.SHARED, ("SimCommand",), "entity", "edgesteer sim", Cleanup.DELETE, DAY_MS
+)
+
+#: Input topics in the order in which a cut's rows are folded: what a thing is before what it does.
+INPUTS: tuple[Topic, ...] = (
+    FLEET_INVENTORY,
+    BGP_ROUTES,
+    APPLIANCE_HEALTH,
+    TRAFFIC_LINKS,
+    TRAFFIC_PATHS,
+    PLAY_EVENTS,
+)
+#: Table topics, in the order in which a cut's effects are sent: a thing before what names it.
+TABLES: tuple[Topic, ...] = (LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES)
+REPORTS: tuple[Topic, ...] = (STEERING_VERDICTS, STEERING_DEAD_LETTERS, STEERING_EPOCHS)
+TOPICS: tuple[Topic, ...] = (
+    *INPUTS,
+    STEERING_CUTS,
+    STEERING_CONFIG,
+    *TABLES,
+    *REPORTS,
+    SIM_CONTROL,
+)
+BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}
