@@ -1,0 +1,127 @@
+"""What the brokers that we start have in common: free ports, waiting for an answer, an orderly end.
+
+Each runs in a session of its own: Ctrl-C in a terminal reaches only us, and we end the broker last,
+after everything that still writes to it. Only that process group is ever signalled.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from pipeline.errors import BrokerError
+
+LOOPBACK = "127.0.0.1"
+#: Harmless, and said at each start on a Linux older than the one it was built on.
+NOISE = ("version `GLIBC_", "libprotobuf")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on now, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for held in sockets:
+            held.bind((LOOPBACK, 0))
+        return [int(held.getsockname()[1]) for held in sockets]
+    finally:
+        for held in sockets:
+            held.close()
+
+
+class Server:
+    """One subprocess with its output in a file."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, env: Mapping[str, str]
+    ) -> None:
+        self.name, self.log = name, log
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(  # noqa: S603  (our own command line, no shell)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **env},
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def said(self, lines: int = 8) -> str:
+        """The last lines of its output that mean something."""
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        kept = [line for line in text.splitlines() if not any(noise in line for noise in NOISE)]
+        return "\n".join(kept[-lines:])
+
+    def check_alive(self) -> None:
+        """Raise BrokerError, with its last words, when it has ended."""
+        status = self.process.poll()
+        if status is not None:
+            raise BrokerError(f"{self.name} ended with status {status}:\n{self.said()}")
+
+    def stop(self, patience_s: float) -> None:
+        """End it: asked first, then made to. Idempotent."""
+        for kind, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 5.0)):
+            if self.process.poll() is not None:
+                return
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, kind)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(wait_s)
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would."""
+        self.stop(0.0)
+
+
+def wait_for_brokers(bootstrap: str, servers: Sequence[Server], timeout_s: float) -> None:
+    """Return when all of them are members of the cluster; raise BrokerError when one ends or the
+    time is over."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        for server in servers:
+            server.check_alive()
+        if _listening(bootstrap) and _members(bootstrap) >= len(servers):
+            return
+        time.sleep(0.05)
+    raise BrokerError(
+        f"{servers[0].name} did not answer on {bootstrap} within {timeout_s:.0f} s:\n"
+        + "\n".join(server.said() for server in servers)
+    )
+
+
+def _listening(bootstrap: str) -> bool:
+    for server in bootstrap.split(","):
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            return False
+    return True
+
+
+def _members(bootstrap: str) -> int:
+    with ThreadPoolExecutor(1) as pool:  # a loop of its own, since the caller may be in one
+        return pool.submit(asyncio.run, _ask_members(bootstrap)).result()
+
+
+async def _ask_members(bootstrap: str) -> int:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2000)
+    try:
+        await admin.start()
+        return len((await admin.describe_cluster())["brokers"])
+    except (KafkaError, OSError, TimeoutError):
+        return 0
+    finally:
+        await admin.close()
