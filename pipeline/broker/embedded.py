@@ -77,7 +77,7 @@ class EmbeddedBroker:
         self.port = self.port or free_ports(1)[0]
         command = [str(binary), "start", "--data-dir", str(self.folder), "--host", LOOPBACK]
         command += ["--only", "kafka", "--kafka-port", str(self.port)]
-        self._server = Server("the embedded broker", command, self.folder / "broker.log", {})
+        self._server = Server("the embedded broker", command, self.folder / "broker.log")
         try:
             wait_for_brokers(self.bootstrap, [self._server], START_TIMEOUT_S)
         except BaseException:

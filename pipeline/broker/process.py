@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -40,9 +40,7 @@ def free_ports(count: int) -> list[int]:
 class Server:
     """One subprocess with its output in a file."""
 
-    def __init__(
-        self, name: str, command: Sequence[str], log: Path, env: Mapping[str, str]
-    ) -> None:
+    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
         self.name, self.log = name, log
         with log.open("ab") as out:
             self.process = subprocess.Popen(  # noqa: S603  (our own command line, no shell)
@@ -50,7 +48,6 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **env},
                 start_new_session=True,
             )
 
@@ -70,19 +67,28 @@ class Server:
         if status is not None:
             raise BrokerError(f"{self.name} ended with status {status}:\n{self.said()}")
 
+    def ask_to_stop(self) -> None:
+        """Ask it to end; return at once."""
+        if self.process.poll() is None:
+            self._signal(signal.SIGTERM)
+
     def stop(self, patience_s: float) -> None:
         """End it: asked first, then made to. Idempotent."""
         for kind, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 5.0)):
             if self.process.poll() is not None:
                 return
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, kind)
+            self._signal(kind)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(wait_s)
 
     def kill(self) -> None:
         """End it at once, as a power cut would."""
-        self.stop(0.0)
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+
+    def _signal(self, kind: signal.Signals) -> None:
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.killpg(self.process.pid, kind)
 
 
 def wait_for_brokers(bootstrap: str, servers: Sequence[Server], timeout_s: float) -> None:
