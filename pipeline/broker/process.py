@@ -21,8 +21,9 @@ from aiokafka.errors import KafkaError
 from pipeline.errors import BrokerError
 
 LOOPBACK = "127.0.0.1"
-#: Harmless, and said at each start on a Linux older than the one it was built on.
-NOISE = ("version `GLIBC_", "libprotobuf")
+#: A line said at each start on a Linux older than the embedded broker's, and the rest of a Java
+#: stack: neither helps who reads why a broker ended.
+NOISE = ("version `GLIBC_", "\tat ")
 
 
 def free_ports(count: int) -> list[int]:
