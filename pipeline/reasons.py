@@ -31,6 +31,8 @@ class Refusal(StrEnum):
     BOGON = "bogon"
     AS_PATH_TOO_LONG = "as_path_too_long"
     BAD_ID = "bad_id"  # empty, over-long or unprintable identifier
+    UNMAPPED_PEER = "unmapped_peer"  # a feed's route from a peer that no --peer gives to a site
+    BAD_ATTRIBUTES = "bad_attributes"  # path attributes that RFC 7606 treats as a withdrawal
 
 
 class Noted(StrEnum):
