@@ -15,6 +15,7 @@ Prefixes are in the common 128-bit space: IPv4 mapped into ::ffff:0:0/96, an IPv
 """
 
 import ipaddress
+from bisect import bisect_right
 from functools import cache
 
 import numpy as np
@@ -50,6 +51,7 @@ DOCUMENTATION: frozenset[str] = frozenset(
     {"192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "3fff::/20"}
 )
 
+_MAPPED_BYTES = bytes(10) + b"\xff\xff"
 _MAPPED = 0xFFFF  # bits 80 to 96 of an IPv4-mapped address
 _U64 = np.uint64
 _Blocks = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint8]]
@@ -120,19 +122,25 @@ def is_bogon(
 
 
 def is_bogon_prefix(prefix: bytes, allow_documentation: bool = False) -> bool:
-    """The same for one prefix of 17 bytes."""
-    hi, lo, length = prefix_parts(prefix)
-    return bool(is_bogon(hi, lo, length, allow_documentation)[0])
+    """The same for one prefix of 17 bytes, in plain integers: what columns take 30 µs for."""
+    length = prefix[16]
+    if length >= 96 and prefix.startswith(_MAPPED_BYTES):
+        address, version = int.from_bytes(prefix[12:16], "big"), 4
+    else:
+        address, version = int.from_bytes(prefix[:8], "big"), 6
+        if address >> 61 != 1 or length < 3:
+            return True
+    first, last, shortest = _block_lists(version, allow_documentation)
+    at = bisect_right(first, address) - 1
+    return at >= 0 and address <= last[at] and length >= shortest[at]
 
 
 def is_default_prefix(prefix: bytes) -> bool:
     """Whether one prefix of 17 bytes is a default route."""
-    return bool(is_default(*prefix_parts(prefix))[0])
+    return prefix[16] == 0 or (prefix[16] == 96 and prefix.startswith(_MAPPED_BYTES))
 
 
-def prefix_parts(
-    prefix: bytes,
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
-    """One prefix of 17 bytes as columns of length one."""
-    halves = np.frombuffer(prefix, dtype=">u8", count=2).astype(np.uint64)
-    return halves[:1], halves[1:], np.frombuffer(prefix, dtype=np.uint8, offset=16, count=1)
+@cache
+def _block_lists(version: int, allow_documentation: bool) -> tuple[list[int], list[int], list[int]]:
+    first, last, length = _blocks(version, allow_documentation)
+    return first.tolist(), last.tolist(), length.tolist()
