@@ -1,7 +1,9 @@
 """The cut: one point of the total order (DESIGN section 1), as the core sees it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Cause(StrEnum):
@@ -34,3 +36,27 @@ class Cut:
         return self.number == last.number + 1 and (
             self.term > last.term or (self.term == last.term and self.writer == last.writer)
         )
+
+    def to_record(self) -> dict[str, Any]:
+        """The fields of the Cut record."""
+        return {
+            "partition": self.partition,
+            "number": self.number,
+            "term": self.term,
+            "writer": self.writer,
+            "at_ms": self.at_ms,
+            "cause": str(self.cause),
+            "offsets": [
+                {"topic": topic, "next_offset": end} for topic, end in sorted(self.offsets.items())
+            ],
+            "config_hash": self.config_hash,
+            "code_version": self.code_version,
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Cut":
+        """The inverse of `to_record`."""
+        fields = dict(record)
+        fields["cause"] = Cause(fields["cause"])
+        fields["offsets"] = {one["topic"]: one["next_offset"] for one in fields["offsets"]}
+        return cls(**fields)

@@ -55,15 +55,15 @@ class ConfigFile:
         return ConfigError(message, path=str(self.path), line=line)
 
 
-def read_config_file() -> ConfigFile:
+def read_config_file(asked: Path | None = None) -> ConfigFile:
     """The file that applies. Raises ConfigError when it is named and absent, or is not right."""
-    named = os.environ.get("EDGESTEER_CONFIG")
+    named = asked or os.environ.get("EDGESTEER_CONFIG")
     path = Path(named) if named else Path.cwd() / DEFAULT_NAME
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         if named:
-            raise ConfigError("EDGESTEER_CONFIG names no file", path=str(path)) from None
+            raise ConfigError("there is no such configuration file", path=str(path)) from None
         return ConfigFile(path, found=False)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", path=str(path)) from error

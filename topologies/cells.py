@@ -1,0 +1,171 @@
+"""The cells of one worker: which partitions it has, and what reaches which.
+
+Faust tells which partitions are ours by asking where to read on (`seek_offsets`). A partition that
+stayed ours through a rebalance goes on from its inbox's position; a new one starts at the
+beginning of its log; one that went away is forgotten with everything it knew.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from faust.types import TP
+
+from pipeline.cut import Cut
+from pipeline.wire.decode import decode
+from schemas.registry import INPUTS, STEERING_CUTS
+from topologies import metrics
+from topologies.chunks import Chunk
+from topologies.clock import Clock
+from topologies.configs import Configs
+from topologies.inbox import Inbox
+from topologies.publishing import Publishing
+from topologies.runner import CellRunner, Phase
+
+log = structlog.get_logger("edgesteer.cells")
+
+#: Raw bytes that may wait in one lane beyond what the next cut needs; then it is not fetched.
+LANE_BYTES_MAX = 64 << 20
+
+
+class Cells:
+    """All runners of this worker. Everything happens on the main event loop."""
+
+    def __init__(
+        self,
+        partitions: int,
+        *,
+        writer: str,
+        clock: Clock,
+        configs: Configs,
+        publishing: Publishing,
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        """`on_failure`: a runner cannot go on (the worker must exit with that reason)."""
+        self.partitions = partitions
+        self.runners: dict[int, CellRunner] = {}
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._paused: set[TP] = set()
+        self._writer, self._clock = writer, clock
+        self._configs, self._publishing, self.on_failure = configs, publishing, on_failure
+        self.consumer: object = None  # Faust's consumer, known once the app has started
+
+    # assignment ---------------------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """A rebalance begins: no new cuts until it is known who has what."""
+        for runner in self.runners.values():
+            runner.hold()
+
+    async def seek_offsets(self, assigned: set[TP]) -> dict[TP, int]:
+        """Where to read on for every assigned partition; starts and ends runners accordingly."""
+        mine = {tp.partition for tp in assigned if tp.topic == STEERING_CUTS.name}
+        for partition in sorted(set(self.runners) - mine):
+            self._forget(partition)
+        new = sorted(mine - set(self.runners))
+        if new:
+            await self._begin(new)
+        offsets: dict[TP, int] = {}
+        for tp in assigned:
+            runner = self.runners[tp.partition]
+            offsets[tp] = (
+                runner.log_next
+                if tp.topic == STEERING_CUTS.name
+                else runner.inbox.lanes[tp.topic].next_offset
+            )
+        self._paused.clear()
+        for runner in self.runners.values():
+            runner.release()
+            self._throttle(runner)
+        return offsets
+
+    async def _begin(self, partitions: list[int]) -> None:
+        consumer = self.consumer
+        logs = {p: TP(STEERING_CUTS.name, p) for p in partitions}
+        inputs = [TP(topic.name, p) for topic in INPUTS for p in partitions]
+        earliest = await consumer.earliest_offsets(*logs.values(), *inputs)  # type: ignore[attr-defined]
+        ends = await consumer.highwaters(*logs.values())  # type: ignore[attr-defined]
+        for partition, tp in logs.items():
+            inbox = Inbox(
+                {one.topic: earliest[one] for one in inputs if one.partition == partition}
+            )
+            runner = CellRunner(
+                partition,
+                self.partitions,
+                writer=self._writer,
+                inbox=inbox,
+                log_next=earliest[tp],
+                log_end=ends[tp],
+                clock=self._clock,
+                configs=self._configs,
+                publishing=self._publishing,
+                on_progress=self._throttle,
+            )
+            self.runners[partition] = runner
+            task = asyncio.create_task(runner.run(), name=f"cell-{partition}")
+            task.add_done_callback(self._ended)
+            self._tasks[partition] = task
+        log.info("given cells", partitions=partitions)
+
+    def _forget(self, partition: int) -> None:
+        log.info("cell taken away", partition=partition)
+        self._tasks.pop(partition).cancel()
+        del self.runners[partition]
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.error("cell failed", cell=task.get_name(), error=repr(failure))
+            self.on_failure(failure)
+
+    async def stop(self) -> None:
+        """End all runners and wait until they have ended."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # rows and cuts ------------------------------------------------------------------------------
+
+    def on_chunk(self, chunk: Chunk) -> None:
+        """Rows came; those of a partition that is not ours any more are dropped (its new owner
+        reads them)."""
+        runner = self.runners.get(chunk.partition)
+        if runner is not None:
+            runner.deliver_chunk(chunk)
+            self._throttle(runner)
+
+    def on_cut(self, partition: int, offset: int, value: bytes) -> None:
+        """A record of the cut log came. Raises WireError when it is none: nothing may stand there
+        that cannot be folded."""
+        runner = self.runners.get(partition)
+        if runner is not None:
+            _, record = decode(value)
+            runner.deliver_cut(Cut.from_record(record), offset)
+
+    def _throttle(self, runner: CellRunner) -> None:
+        """Pause lanes that hold much more than the next cut needs, resume the others."""
+        paused = 0
+        for topic, lane in runner.inbox.lanes.items():
+            tp = TP(topic, runner.partition)
+            enough = lane.held_bytes > LANE_BYTES_MAX and lane.next_offset > runner.needed(topic)
+            paused += enough
+            if enough and tp not in self._paused:
+                self._paused.add(tp)
+                self.consumer.pause_partitions({tp})  # type: ignore[attr-defined]
+            elif not enough and tp in self._paused:
+                self._paused.discard(tp)
+                self.consumer.resume_partitions({tp})  # type: ignore[attr-defined]
+        metrics.PAUSED.labels(runner.partition).set(paused)
+        metrics.INBOX_BYTES.labels(runner.partition).set(runner.inbox.held_bytes)
+
+    # answers ------------------------------------------------------------------------------------
+
+    def readiness(self) -> dict[int, str]:
+        """Partition -> phase, in words; all `leading` means ready."""
+        words: dict[int, str] = {}
+        for partition, runner in sorted(self.runners.items()):
+            phase = runner.phase.name.lower()
+            if runner.phase is Phase.CATCHING_UP:
+                phase += f" at {runner.log_next} of {runner.log_end}"
+            words[partition] = phase
+        return words

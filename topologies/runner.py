@@ -1,0 +1,248 @@
+"""One cell in operation: reads the cut log, folds, publishes, and, while it leads, makes the cuts.
+
+    CATCHING_UP   fold every cut that the log held when the partition was given to us, silently
+    TAKING_OVER   append a cut with term + 1 and wait until the log gives it back as one that counts
+    LEADING       tick about once a second, or at once on urgent news; one cut at a time
+    SUPERSEDED    somebody's later term counts: fold along, say nothing
+
+A cut of ours is acted on only after it was read back (DESIGN section 1: the log decides who
+speaks). Cuts that have no Epoch are published again by whoever takes over, and no others.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from enum import IntEnum
+from time import perf_counter
+
+import structlog
+from pipeline.cell import Cell, step
+
+from pipeline.config import CODE_VERSION
+from pipeline.cut import Cause, Cut
+from pipeline.decide.urgent import is_urgent
+from pipeline.effects import Effects
+from pipeline.wire.rows import TopicRows
+from schemas.registry import APPLIANCE_HEALTH, FLEET_INVENTORY
+from topologies import metrics
+from topologies.chunks import Chunk
+from topologies.clock import Clock, wait_any
+from topologies.configs import Configs
+from topologies.inbox import Inbox
+from topologies.publishing import Folded, Publishing
+
+log = structlog.get_logger("edgesteer.cell")
+
+#: What an urgent cut takes: news of the fleet. The busy topics wait for the tick.
+URGENT_TOPICS = (FLEET_INVENTORY.name, APPLIANCE_HEALTH.name)
+
+
+class Phase(IntEnum):
+    CATCHING_UP = 0
+    TAKING_OVER = 1
+    LEADING = 2
+    SUPERSEDED = 3
+
+
+class CellRunner:
+    """Owns one Cell and everything that happens to it."""
+
+    def __init__(
+        self,
+        partition: int,
+        partitions: int,
+        *,
+        writer: str,
+        inbox: Inbox,
+        log_next: int,
+        log_end: int,
+        clock: Clock,
+        configs: Configs,
+        publishing: Publishing,
+        on_progress: Callable[["CellRunner"], None],
+    ) -> None:
+        """`log_next`, `log_end`: where reading the cut log starts, and where it ended when the
+        partition was given to us. `on_progress` is called after every fold (to resume fetching)."""
+        self.partition, self.partitions = partition, partitions
+        self.inbox, self.log_next, self.log_end = inbox, log_next, log_end
+        self.phase = Phase.CATCHING_UP
+        self.last: Cut | None = None
+        self.cell = Cell(partition, partitions)
+        self._writer, self._clock = writer, clock
+        self._configs, self._publishing, self._on_progress = configs, publishing, on_progress
+        self._waiting: deque[Cut] = deque()  # read, not folded
+        self._news = asyncio.Event()  # a cut or rows came
+        self._urgent = asyncio.Event()
+        self._released = asyncio.Event()  # cleared while a rebalance is under way
+        self._released.set()
+
+    # what the consumer brings -------------------------------------------------------------------
+
+    def deliver_chunk(self, chunk: Chunk) -> None:
+        """Input rows came."""
+        self.inbox.append(chunk)
+        if chunk.topic == APPLIANCE_HEALTH.name and self.phase is Phase.LEADING:
+            rows = self.inbox.lanes[chunk.topic].decode()
+            if rows is not None and self._is_urgent(rows):
+                self._urgent.set()
+        self._news.set()
+
+    def deliver_cut(self, cut: Cut, offset: int) -> None:
+        """A record of the cut log came; one that was seen before (a refetch) is dropped."""
+        if offset >= self.log_next:
+            self.log_next = offset + 1
+            self._waiting.append(cut)
+            self._news.set()
+
+    def hold(self) -> None:
+        """A rebalance has begun: make no new cuts until `release`."""
+        self._released.clear()
+
+    def release(self) -> None:
+        self._released.set()
+
+    def needed(self, topic: str) -> int:
+        """The offset up to which rows of `topic` are waited for; 0 when none are."""
+        return self._waiting[0].offsets.get(topic, 0) if self._waiting else 0
+
+    # life ---------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Live until cancelled. Raises KafkaError and LogError: the worker then exits."""
+        await self._catch_up()
+        while self.phase is not Phase.SUPERSEDED:
+            await self._released.wait()
+            if self.phase is Phase.TAKING_OVER:
+                await self._take_over()
+            else:
+                await self._lead()
+        log.warning("superseded", partition=self.partition, by=self.last and self.last.writer)
+        while True:
+            await self._read_one()
+
+    async def _catch_up(self) -> None:
+        began, cuts = perf_counter(), 0
+        if self.log_end > self.log_next:
+            log.info(
+                "folding the log from its beginning", partition=self.partition, end=self.log_end
+            )
+        unpublished: list[Folded] = []
+        last_epoch = await self._publishing.last_epoch(self.partition)
+        while self.log_next < self.log_end or self._waiting:
+            folded = await self._read_one()
+            if folded is not None:
+                cuts += 1
+                if folded.cut.number > last_epoch and folded.cut.code_version == CODE_VERSION:
+                    unpublished.append(folded)
+        for folded in unpublished:
+            await self._publishing.publish(folded)
+        self._enter(Phase.TAKING_OVER)
+        log.info(
+            "caught up", partition=self.partition, cuts=cuts,
+            published_again=len(unpublished), seconds=round(perf_counter() - began, 2),
+        )  # fmt: skip
+
+    async def _take_over(self) -> None:
+        fresh = self.last is None
+        cut = self._next_cut(Cause.TAKEOVER, term=(self.last.term if self.last else 0) + 1)
+        folded = await self._append_and_read_back(cut)
+        if folded is None:
+            return  # another cut counted first: its term is in self.last now, try above it
+        if not fresh:
+            folded.effects.tables = await self._publishing.reconcile(self.cell)
+        await self._publishing.publish(folded, reconciled=not fresh)
+        self._enter(Phase.LEADING)
+
+    async def _lead(self) -> None:
+        """Wait for the next tick or urgent news, then make one cut and see it through."""
+        assert self.last is not None
+        urgent = await wait_any(
+            self._urgent, self._clock.until_tick_s(self.partition, self.partitions)
+        )
+        self._urgent.clear()
+        if not self._released.is_set():
+            return
+        cut = self._next_cut(Cause.URGENT if urgent else Cause.TICK, term=self.last.term)
+        folded = await self._append_and_read_back(cut)
+        if folded is None:
+            self._enter(Phase.SUPERSEDED)
+            return
+        await self._publishing.publish(folded)
+
+    # steps --------------------------------------------------------------------------------------
+
+    def _next_cut(self, cause: Cause, *, term: int) -> Cut:
+        offsets = self.inbox.offsets()
+        if cause is Cause.URGENT and self.last is not None:
+            fresh = {topic: offsets[topic] for topic in URGENT_TOPICS}
+            offsets = {**self.last.offsets, **fresh}
+        now_ms = self._clock.now_ms()
+        return Cut(
+            partition=self.partition,
+            number=self.last.number + 1 if self.last else 1,
+            term=term,
+            writer=self._writer,
+            at_ms=max(now_ms, self.last.at_ms) if self.last else now_ms,
+            cause=cause,
+            offsets=offsets,
+            config_hash=self._configs.current_hash,
+            code_version=CODE_VERSION,
+        )
+
+    async def _append_and_read_back(self, cut: Cut) -> Folded | None:
+        """Append `cut`, then read until a cut with its number counts; None if that is not ours."""
+        await self._configs.ensure_published()
+        await self._publishing.append_cut(cut)
+        while self.last is None or self.last.number < cut.number:
+            folded = await self._read_one()
+            if folded is not None and folded.cut == cut:
+                return folded
+        return None
+
+    async def _read_one(self) -> Folded | None:
+        """Take the next cut from the log; fold it if it counts."""
+        while not self._waiting:
+            await self._wait_for_news()
+        cut = self._waiting[0]
+        if not cut.counts_after(self.last):
+            metrics.CUTS_IGNORED.labels(self.partition).inc()
+            self._waiting.popleft()
+            return None
+        while not self.inbox.reached(cut.offsets):
+            await self._wait_for_news()
+        self._waiting.popleft()
+        config = await self._configs.get(cut.config_hash)
+        rows, raw = self.inbox.take(cut.offsets)
+        began = perf_counter()
+        effects = step(self.cell, rows, cut, config)
+        self._observe(cut, effects, perf_counter() - began)
+        self.last = cut
+        self._on_progress(self)
+        await asyncio.sleep(0)  # a long log must not keep the consumer's callbacks waiting
+        return Folded(cut, config, effects, raw)
+
+    def _is_urgent(self, rows: TopicRows) -> bool:
+        reports = rows.frames.get("Health")
+        return reports is not None and is_urgent(self.cell.fleet, self.cell.health, reports)
+
+    async def _wait_for_news(self) -> None:
+        self._news.clear()
+        await self._news.wait()
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        metrics.PHASE.labels(self.partition).set(phase)
+
+    def _observe(self, cut: Cut, effects: Effects, seconds: float) -> None:
+        metrics.STEP_MS.labels(cut.cause).observe(seconds * 1000)
+        metrics.CUTS.labels(self.partition, cut.cause).inc()
+        metrics.CUT_NUMBER.labels(self.partition).set(cut.number)
+        for topic, rows in effects.epoch.rows.items():
+            metrics.ROWS.labels(self.partition, topic).inc(rows)
+        for name, count in effects.epoch.notes.items():
+            metrics.NOTED.labels(name).inc(count)
+        for topic, refused in effects.refused.items():
+            for one in refused:
+                metrics.REFUSED.labels(topic, one.reason).inc()
+        for verdict in effects.verdicts:
+            metrics.VERDICTS.labels(verdict.kind, verdict.reason).inc()

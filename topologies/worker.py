@@ -1,0 +1,135 @@
+"""One worker process: puts the rooms together, runs until it is told to stop, exits with a reason.
+
+`faust.Worker` is not used: it takes over logging and signals, and its web server listens on
+0.0.0.0 (FAUST.md). Exit status: 0 after SIGTERM or SIGINT, 1 when something failed: a supervisor
+restarts it, and the log tells the new process everything.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from pipeline.config import SteeringConfig
+from pipeline.errors import EdgesteerError
+from topologies.app import AppOptions, build_app
+from topologies.cells import Cells
+from topologies.clock import Clock
+from topologies.configs import Configs
+from topologies.outputs import Outputs
+from topologies.publishing import Publishing
+from topologies.readback import Readback
+from topologies.status import Status
+
+log = structlog.get_logger("edgesteer.worker")
+
+STOP_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """`name`: who writes the cuts (unique among live workers); `load_config`: read again on SIGHUP;
+    `port_file`: where to write the metrics port, for a supervisor."""
+
+    app: AppOptions
+    name: str
+    load_config: Callable[[], SteeringConfig]
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
+    port_file: Path | None = None
+    tick_ms: int = 1000
+
+
+async def run_worker(options: WorkerOptions) -> int:
+    """Run until SIGTERM, SIGINT or a failure; the exit status."""
+    failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    def on_failure(reason: BaseException) -> None:
+        if not failed.done():
+            failed.set_result(reason)
+
+    clock = Clock(options.tick_ms)
+    client_kwargs = options.app.broker.client_kwargs()
+    outputs, readback = Outputs(client_kwargs), Readback(client_kwargs)
+    configs = Configs(options.load_config(), outputs, readback)
+    cells = Cells(
+        options.app.partitions,
+        writer=options.name,
+        clock=clock,
+        configs=configs,
+        publishing=Publishing(outputs, readback, clock),
+        on_failure=on_failure,
+    )
+    status = Status(options.metrics_host, options.metrics_port, cells.readiness)
+    await outputs.start()
+    await readback.start()
+    port = await status.start()
+    if options.port_file is not None:
+        options.port_file.write_text(f"{port}\n")
+    log.info("worker started", name=options.name, metrics=f"http://{status.host}:{port}/metrics")
+    _reload_on_hangup(configs, options)
+    try:
+        return await _run_app(options, cells, failed)
+    finally:
+        await cells.stop()
+        await status.stop()
+        await readback.stop()
+        await outputs.stop()
+
+
+async def _run_app(
+    options: WorkerOptions, cells: Cells, failed: asyncio.Future[BaseException]
+) -> int:
+    app = build_app(options.app, cells)
+    cells.consumer = app.consumer
+    stop = _stop_signal()
+    starting = asyncio.create_task(app.start())
+    crashed = asyncio.create_task(app.wait_until_stopped())
+    await asyncio.wait({stop, failed, crashed}, return_when=asyncio.FIRST_COMPLETED)
+    reason = failed.result() if failed.done() else app.crash_reason
+    try:
+        async with asyncio.timeout(STOP_PATIENCE_S):
+            await app.stop()
+    except TimeoutError:
+        log.warning("Faust did not stop in time", seconds=STOP_PATIENCE_S)
+    for task in (starting, crashed):
+        task.cancel()
+    await asyncio.gather(starting, crashed, return_exceptions=True)
+    if reason is not None:
+        log.error("worker failed", reason=repr(reason))
+        return 1
+    log.info("worker stopped")
+    return 0
+
+
+def _stop_signal() -> asyncio.Future[None]:
+    """Done at the first SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[None] = loop.create_future()
+
+    def on_signal() -> None:
+        if not stop.done():
+            stop.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+def _reload_on_hangup(configs: Configs, options: WorkerOptions) -> None:
+    """SIGHUP: read the configuration again; one that is wrong leaves the present one in force."""
+
+    def reload() -> None:
+        try:
+            config = options.load_config()
+        except EdgesteerError as error:
+            log.error("configuration not reloaded", reason=str(error))
+            return
+        configs.replace(config)
+        log.info("configuration reloaded", hash=configs.current_hash)
+
+    if hasattr(signal, "SIGHUP"):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
