@@ -1,0 +1,146 @@
+"""Reading topics without a consumer group: all partitions, from wherever one likes, to now or on.
+
+Everything that follows or asks reads through this: the follower, one-shot snapshots, `tail`. Ends
+are gated on the consumer's position, since control records take offsets that no record shows. After
+an empty fetch it pauses for 2 ms: the embedded broker has no long poll, and an idle reader would
+spin.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from pipeline.broker.settings import BrokerSettings
+from pipeline.errors import BrokerError, TopicMismatch
+
+_PAUSE_S = 0.002
+_FETCH_BYTES = 8 << 20
+
+Fetched = dict[TopicPartition, list[Any]]
+
+
+class TopicReader:
+    """Async context manager. `fetch` returns aiokafka's records by TopicPartition. Raises
+    BrokerError when the broker fails and TopicMismatch when a topic is missing."""
+
+    def __init__(self, broker: BrokerSettings, topics: Sequence[str]) -> None:
+        self._broker, self._topics = broker, tuple(topics)
+        self._consumer: AIOKafkaConsumer | None = None
+        #: Every partition read.
+        self.partitions: tuple[TopicPartition, ...] = ()
+
+    async def __aenter__(self) -> Self:
+        consumer = AIOKafkaConsumer(
+            **self._broker.client_kwargs(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=_FETCH_BYTES,
+            fetch_max_bytes=4 * _FETCH_BYTES,
+        )
+        try:
+            await consumer.start()
+        except KafkaError as error:
+            await consumer.stop()
+            raise BrokerError(f"no broker at {self._broker.bootstrap}: {error}") from error
+        self._consumer = consumer
+        try:
+            await self._assign(consumer)
+        except BaseException:
+            await consumer.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def _assign(self, consumer: Any) -> None:
+        known = await consumer.topics()
+        missing = [topic for topic in self._topics if topic not in known]
+        if missing:
+            raise TopicMismatch(
+                f"{self._broker.bootstrap} has no topic {', '.join(missing)}; "
+                "`edgesteer topics create` makes all of them"
+            )
+        self.partitions = tuple(
+            TopicPartition(topic, partition)
+            for topic in self._topics
+            for partition in sorted(consumer.partitions_for_topic(topic))
+        )
+        consumer.assign(self.partitions)
+
+    @property
+    def _open(self) -> Any:
+        if self._consumer is None:
+            raise BrokerError("the reader is not open")
+        return self._consumer
+
+    async def begins(self) -> dict[TopicPartition, int]:
+        """First offset of each partition that is still there."""
+        begins: dict[TopicPartition, int] = await self._ask(
+            self._open.beginning_offsets(self.partitions)
+        )
+        return begins
+
+    async def ends(self) -> dict[TopicPartition, int]:
+        """The offset each partition's next record will have."""
+        ends: dict[TopicPartition, int] = await self._ask(self._open.end_offsets(self.partitions))
+        return ends
+
+    async def from_begin(self) -> None:
+        """Go to the beginning."""
+        self.seek(await self.begins())
+
+    async def from_end(self) -> None:
+        """Go to the end: only what comes from now on."""
+        self.seek(await self.ends())
+
+    async def from_time(self, at_ms: int) -> None:
+        """Go to the first records that the broker took at or after `at_ms`."""
+        asked = dict.fromkeys(self.partitions, at_ms)
+        found = await self._ask(self._open.offsets_for_times(asked))
+        ends = await self.ends()
+        self.seek({each: found[each].offset if found.get(each) else ends[each] for each in ends})
+
+    def seek(self, offsets: dict[TopicPartition, int]) -> None:
+        """Go to these offsets."""
+        for partition, offset in offsets.items():
+            self._open.seek(partition, offset)
+
+    async def position(self, partition: TopicPartition) -> int:
+        """Everything before this offset was read."""
+        position: int = await self._ask(self._open.position(partition))
+        return position
+
+    async def fetch(self, timeout_ms: int = 100) -> Fetched:
+        """What there is, at most a few megabytes; empty after `timeout_ms` without any."""
+        fetched: Fetched = await self._ask(self._open.getmany(timeout_ms=timeout_ms))
+        if not fetched:
+            await asyncio.sleep(_PAUSE_S)
+        return fetched
+
+    async def until(self, ends: dict[TopicPartition, int]) -> AsyncIterator[Fetched]:
+        """Fetch until every partition's position has reached `ends`."""
+        left = dict(ends)
+        while left:
+            for partition in list(left):
+                if await self.position(partition) >= left[partition]:
+                    del left[partition]
+            if left and (fetched := await self.fetch()):
+                yield fetched
+
+    async def _ask(self, work: Any) -> Any:
+        try:
+            return await work
+        except KafkaError as error:
+            raise BrokerError(f"{self._broker.bootstrap}: {error}") from error
