@@ -67,9 +67,7 @@ class Account:
         """`count` rows of `topic` are in the state now."""
         self.folded[topic] += count
 
-    def refuse(
-        self, topic: str, offsets: Iterable[int], reason: Refusal, detail: str = ""
-    ) -> None:
+    def refuse(self, topic: str, offsets: Iterable[int], reason: Refusal, detail: str = "") -> None:
         """The rows at `offsets` of `topic` become dead letters."""
         self.refused.setdefault(topic, []).extend(
             Refused(int(offset), reason, detail) for offset in offsets
