@@ -164,8 +164,8 @@ def _covers(table: SteeringTable, address: bytes, region: str | None) -> Iterato
     for cell in table.cells.values():
         prefixes = cell.records[STEERING_PREFIXES.name]
         for shape in cell.shapes:
-            length, name = shape[0], shape[1:]
-            if region is not None and name != region.encode():
+            length, name = int.from_bytes(shape[:1], "big"), shape[1:]
+            if length > _ADDRESS_BITS or not name or (region or "").encode() not in (b"", name):
                 continue
             host = _ADDRESS_BITS - length
             prefix = (number >> host << host).to_bytes(16, "big") + shape[:1]
@@ -175,7 +175,9 @@ def _covers(table: SteeringTable, address: bytes, region: str | None) -> Iterato
             group_id = _group_id(value)
             group = cell.records[STEERING_GROUPS.name].get(group_id + name)
             if group is not None:
-                yield _Cover(length, name.decode(), prefix, group_id, _group(group), cell)
+                yield _Cover(
+                    length, name.decode(errors="replace"), prefix, group_id, _group(group), cell
+                )
 
 
 def _last_none(figure: int | None) -> tuple[bool, int]:
