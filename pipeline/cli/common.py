@@ -31,6 +31,8 @@ BrokerOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+LastOption = Annotated[int, typer.Option("--last", min=0, help="So many of the newest.")]
+FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Then go on with what comes.")]
 
 
 def _flag(name: str, metavar: str, text: str) -> Any:

@@ -99,7 +99,7 @@ class Placed(NamedTuple):
     appliance: str
 
 
-class _Choice(NamedTuple):
+class Choice(NamedTuple):
     """One site of a group entry, as published."""
 
     site: str
@@ -111,9 +111,11 @@ class _Choice(NamedTuple):
     shares: tuple[int, ...]
 
 
-class _Group(NamedTuple):
-    sites: tuple[_Choice, ...]
-    passed_over: tuple[tuple[str, str, str], ...]  # site, class, reason
+class Group(NamedTuple):
+    """A group entry, as published. `passed_over`: (site, class, reason)."""
+
+    sites: tuple[Choice, ...]
+    passed_over: tuple[tuple[str, str, str], ...]
 
 
 class _Cover(NamedTuple):
@@ -123,22 +125,24 @@ class _Cover(NamedTuple):
     region: str
     prefix: bytes
     group_id: bytes
-    group: _Group
+    group: Group
     cell: CellTable
 
 
 @lru_cache(maxsize=65_536)
-def _group_id(value: bytes) -> bytes:
+def group_id_of(value: bytes) -> bytes:
+    """The group of a steering.prefixes record. Raises WireError."""
     _, entry = decode(value)
     return bytes(entry["group"])
 
 
 @lru_cache(maxsize=16_384)
-def _group(value: bytes) -> _Group:
+def group_of(value: bytes) -> Group:
+    """A steering.groups record. Raises WireError."""
     _, entry = decode(value)
-    sites = (_Choice(**{**site, "shares": tuple(site["shares"])}) for site in entry["sites"])
+    sites = (Choice(**{**site, "shares": tuple(site["shares"])}) for site in entry["sites"])
     passed = ((one["site"], one["traffic_class"], one["reason"]) for one in entry["passed_over"])
-    return _Group(tuple(sites), tuple(passed))
+    return Group(tuple(sites), tuple(passed))
 
 
 @lru_cache(maxsize=4_096)
@@ -172,11 +176,11 @@ def _covers(table: SteeringTable, address: bytes, region: str | None) -> Iterato
             value = prefixes.get(prefix + name)
             if value is None:
                 continue
-            group_id = _group_id(value)
+            group_id = group_id_of(value)
             group = cell.records[STEERING_GROUPS.name].get(group_id + name)
             if group is not None:
                 yield _Cover(
-                    length, name.decode(errors="replace"), prefix, group_id, _group(group), cell
+                    length, name.decode(errors="replace"), prefix, group_id, group_of(group), cell
                 )
 
 
@@ -194,7 +198,7 @@ def _preference(cover: _Cover) -> tuple[object, ...]:
     return (-cover.length, nearest, cover.region)
 
 
-def _proximity(choice: _Choice, covers: Sequence[_Cover]) -> Proximity:
+def _proximity(choice: Choice, covers: Sequence[_Cover]) -> Proximity:
     """`covers`: of one region, longest first."""
     announced = None
     for cover in covers:
