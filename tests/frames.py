@@ -1,0 +1,129 @@
+"""Rows of input topics as the decoder would hand them over, for tests of the fold."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.config import SteeringConfig
+from pipeline.state.fleet import Fleet
+from pipeline.wire.address import parse_prefix
+from pipeline.wire.rows import OFFSET, TOMBSTONE, Account, TopicRows
+
+CONFIG = SteeringConfig()
+NOW_MS = 1_800_000_000_000
+REGION = "eu"
+
+_SCHEMAS = Path(__file__).parent.parent / "schemas"
+_TYPES: dict[str, Any] = {
+    "string": pl.String,
+    "long": pl.Int64,
+    "int": pl.Int32,
+    "double": pl.Float64,
+    "boolean": pl.Boolean,
+    "bytes": pl.Binary,
+    "fixed": pl.Binary,
+}
+
+
+def _polars_type(avro: Any) -> Any:
+    if isinstance(avro, str):
+        return _TYPES[avro]
+    match avro["type"]:
+        case "enum":
+            return pl.Enum(avro["symbols"])
+        case "array":
+            return pl.List(_polars_type(avro["items"]))
+        case "record":
+            return pl.Struct({one["name"]: _polars_type(one["type"]) for one in avro["fields"]})
+        case other:
+            return _TYPES[other]
+
+
+@cache
+def columns_of(record: str) -> dict[str, Any]:
+    """The columns of a record's frame, from its schema."""
+    snake = "".join("_" + letter.lower() if letter.isupper() else letter for letter in record)
+    schema = json.loads((_SCHEMAS / f"{snake[1:]}.avsc").read_text())
+    return {one["name"]: _polars_type(one["type"]) for one in schema["fields"]}
+
+
+def frame(record: str, rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """One frame of `rows`; each carries its offset as `_offset`."""
+    return pl.DataFrame(list(rows), schema={**columns_of(record), OFFSET: pl.Int64})
+
+
+def topic_rows(
+    topic: str,
+    records: Sequence[tuple[str, Mapping[str, Any]]],
+    first_offset: int = 0,
+    tombstones: Sequence[bytes] = (),
+) -> TopicRows:
+    """`records` (name, fields) at ascending offsets, then `tombstones` by their keys."""
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    offset = first_offset
+    for name, fields in records:
+        by_name.setdefault(name, []).append({**fields, OFFSET: offset})
+        offset += 1
+    rows = TopicRows(topic, {name: frame(name, given) for name, given in by_name.items()})
+    if tombstones:
+        at = range(offset, offset + len(tombstones))
+        rows.frames[TOMBSTONE] = pl.DataFrame(
+            {OFFSET: list(at), "key": list(tombstones)}, schema={OFFSET: pl.Int64, "key": pl.Binary}
+        )
+    return rows
+
+
+def region(name: str = REGION, **fields: Any) -> tuple[str, dict[str, Any]]:
+    return "Region", {"region": name, "name": name, "lat": 50.0, "lon": 8.0, **fields}
+
+
+def site(
+    name: str, links: Mapping[str, int] | None = None, **fields: Any
+) -> tuple[str, dict[str, Any]]:
+    listed = [{"link": one, "capacity_bps": bps} for one, bps in (links or {}).items()]
+    given = {"site": name, "region": REGION, "name": name, "kind": "IX", "lat": 50.1, "lon": 8.7}
+    return "Site", {**given, "links": listed, **fields}
+
+
+def cluster(name: str, at: str) -> tuple[str, dict[str, Any]]:
+    return "Cluster", {"cluster": name, "site": at, "region": REGION}
+
+
+def appliance(name: str, at: str = "fra1", **fields: Any) -> tuple[str, dict[str, Any]]:
+    given = {"appliance": name, "site": at, "cluster": "", "region": REGION}
+    more = {"capacity_bps": 100_000_000_000, "serves": ["VOD", "LIVE"], "addresses": []}
+    return "Appliance", {**given, **more, **fields}
+
+
+def network(prefix: str, **fields: Any) -> tuple[str, dict[str, Any]]:
+    given = {"network": parse_prefix(prefix), "region": REGION, "lat": 1.0, "lon": 2.0}
+    return "Network", {**given, **fields}
+
+
+def fold_fleet(fleet: Fleet, *records: tuple[str, dict[str, Any]], **more: Any) -> Account:
+    """Fold inventory records into `fleet` as partition 0 of 1; the account is closed (L3)."""
+    rows = topic_rows("fleet.inventory", records, **more)
+    account = Account()
+    account.arrive(rows)
+    fleet.fold(rows, 0, 1, account)
+    account.close()
+    return account
+
+
+def fleet_of(*records: tuple[str, dict[str, Any]]) -> Fleet:
+    fleet = Fleet()
+    fold_fleet(fleet, *records)
+    return fleet
+
+
+def fleet_with(appliances: int, sites: int = 1, **fields: Any) -> Fleet:
+    """One region, sites s0..., appliances a0... spread over the sites in turn."""
+    return fleet_of(
+        region(),
+        *(site(f"s{number}") for number in range(sites)),
+        *(appliance(f"a{number}", f"s{number % sites}", **fields) for number in range(appliances)),
+    )
