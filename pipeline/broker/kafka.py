@@ -1,6 +1,6 @@
 """Apache Kafka without Docker: KRaft from the jars, one process a node, on 127.0.0.1.
 
-Needs Java 17 or later; Maven only the first time, to fetch the jars (about 93 files, 54 MB, seconds) into
+Needs Java 17 or later; Maven only the first time, to fetch the jars (93 files, 54 MB, seconds) into
 a cache. Then: write server.properties, format the storage, start, wait until every node has joined.
 About five seconds from nothing. With `nodes` = 3 it is a real cluster (replication 3, a quorum of
 controllers), in which a leader can be lost.

@@ -126,11 +126,11 @@ async def create_topics(
                 created.append(name)
             elif code != TOPIC_ALREADY_EXISTS:  # somebody else was quicker
                 raise BrokerError(f"{name} was not created: {message or for_code(code).__name__}")
-        await _await_leaders(client, {topic.name for topic in wanted})
+        await await_leaders(client, {topic.name for topic in wanted})
     return created
 
 
-async def _await_leaders(client: AIOKafkaAdminClient, names: set[str]) -> None:
+async def await_leaders(client: AIOKafkaAdminClient, names: set[str]) -> None:
     """Creation is acknowledged before the partitions have leaders; a client that comes at once
     would be told that nobody leads them."""
     async with asyncio.timeout(TIMEOUT_MS / 1000):
