@@ -1,8 +1,9 @@
 """Addresses and prefixes: text, bytes and columns.
 
-An address is 16 bytes, IPv4 mapped into ::ffff:0:0/96. A prefix is such an address with its host bits
-zero and one more byte of length in that 128-bit space, so an IPv4 /24 is 120 long. In columns an
-address is two big-endian halves of 64 bits, `hi` and `lo`: comparing (hi, lo) compares addresses.
+An address is 16 bytes, IPv4 mapped into ::ffff:0:0/96. A prefix is such an address with its host
+bits zero and one more byte of length in that 128-bit space, so an IPv4 /24 is 120 long. In columns
+an address is two big-endian halves of 64 bits, `hi` and `lo`: comparing (hi, lo) compares
+addresses.
 """
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network

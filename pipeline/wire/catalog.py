@@ -1,9 +1,9 @@
 """Every schema ever published, by name and by fingerprint.
 
-`schemas/*.avsc` are the current ones, `schemas/history/*.avsc` all that ever were. A writer is known
-by the CRC-64-AVRO fingerprint of its schema's canonical form, little-endian as single-object encoding
-carries it. Documentation and defaults are no part of that form: where two texts share a fingerprint,
-the current one stands for both.
+`schemas/*.avsc` are the current ones, `schemas/history/*.avsc` all that ever were. A writer is
+known by the CRC-64-AVRO fingerprint of its schema's canonical form, little-endian as single-object
+encoding carries it. Documentation and defaults are no part of that form: where two texts share a
+fingerprint, the current one stands for both.
 """
 
 import json

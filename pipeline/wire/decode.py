@@ -1,9 +1,9 @@
 """One record from bytes, strictly.
 
-fastavro reads values but is lenient where a damaged record shows: a negative enum or union index counts
-from the end, a varint may have any length, an int may hold 64 bits. So what it read is written again,
-and where that gives other bytes than came (damage, or an encoder that splits arrays into blocks) the
-walk in `strict` goes through the body by the rules and decides.
+fastavro reads values but is lenient where a damaged record shows: a negative enum or union index
+counts from the end, a varint may have any length, an int may hold 64 bits. So what it read is
+written again, and where that gives other bytes than came (damage, or an encoder that splits arrays
+into blocks) the walk in `strict` goes through the body by the rules and decides.
 """
 
 from collections.abc import Callable

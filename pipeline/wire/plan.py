@@ -1,10 +1,11 @@
-"""How the records of one schema become columns: what the native reader is told, and what is made of it.
+"""How the records of one schema become columns: what the native reader is told, and what is made
+of it.
 
-polars reads Avro containers fast, but not every type and not every damage: it panics on enums inside
-arrays, takes an enum index modulo 2**32, cuts an int to 32 bits and takes any byte but 1 for false. So
-enums, ints and booleans are read as what they are on the wire, a zigzag number, and turned into their
-columns after a check of their range (true is the byte 1, which as a number is -1). Which schemas are
-read natively is decided here, by the schema, never by trying.
+polars reads Avro containers fast, but not every type and not every damage: it panics on enums
+inside arrays, takes an enum index modulo 2**32, cuts an int to 32 bits and takes any byte but 1
+for false. So enums, ints and booleans are read as what they are on the wire, a zigzag number, and
+turned into their columns after a check of their range (true is the byte 1, which as a number is
+-1). Which schemas are read natively is decided here, by the schema, never by trying.
 """
 
 import json
@@ -67,19 +68,22 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How records of `writer` become columns of `current`. `head` is the container up to its first
-    block; empty where the native reader cannot read this schema."""
+    """How records of `writer` become columns of `current`. `types` are the writer's fields, those
+    up to the last union `screened`. `head` is the container up to its first block; empty where the
+    native reader cannot read this schema."""
 
     writer: Schema
     current: Schema
     kinds: dict[str, Kind]
     defaults: dict[str, pl.Series]
+    types: tuple[Any, ...]
+    screened: tuple[Any, ...]
     head: bytes
 
     @property
-    def schema(self) -> dict[str, pl.DataType]:
-        """Columns and their types."""
-        return {name: kind.dtype for name, kind in self.kinds.items()}
+    def key(self) -> tuple[str, bytes]:
+        """What tells plans of one catalog apart."""
+        return self.writer.name, self.writer.fingerprint
 
     def out_of_range(self, frame: pl.DataFrame) -> Mask | None:
         """Rows that hold a value their type does not have; None where there are none."""
@@ -117,7 +121,10 @@ class Plan:
 def plan_of(writer: Schema, current: Schema) -> Plan:
     """The plan for records of `writer`, to be read as `current` (another version of the same)."""
     kinds = {name: kind_of(kind) for name, kind in _fields(current)}
-    written = {name: kind_of(kind) for name, kind in _fields(writer)}
+    types = dict(_fields(writer))
+    written = {name: kind_of(kind) for name, kind in types.items()}
+    unions = [place for place, kind in enumerate(written.values(), 1) if kind.nullable]
+    screened = tuple(types.values())[: max(unions, default=0)]
     defaults = {
         field["name"]: pl.Series(
             field["name"], [field["default"]], dtype=kinds[field["name"]].dtype
@@ -129,7 +136,7 @@ def plan_of(writer: Schema, current: Schema) -> Plan:
     names = (f"T{number}" for number in count())
     fields = [(name, _native(kind, names)) for name, kind in written.items()]
     head = _head(fields) if same and all(kind is not None for _, kind in fields) else b""
-    return Plan(writer, current, kinds, defaults, head)
+    return Plan(writer, current, kinds, defaults, tuple(types.values()), screened, head)
 
 
 def zigzag(number: int) -> bytes:
@@ -158,7 +165,7 @@ def _fields(schema: Schema) -> Iterator[tuple[str, Any]]:
 
     def expand(kind: Any) -> Any:
         if isinstance(kind, str):
-            return named.get(kind, kind)
+            return named.get(kind.rpartition(".")[2], kind)
         if isinstance(kind, list):
             return [expand(branch) for branch in kind]
         name = kind["type"]

@@ -1,9 +1,9 @@
 """A walk through one Avro body by the letter: is it whole, and if not, where and what is wrong?
 
-Every length and count lies inside the body, every enum and union index names something, text is UTF-8,
-an int fits 32 bits, a boolean is 0 or 1, no varint is longer than ten bytes, and nothing follows the
-last field. Needed because both readers in use accept some of these in silence. It is slow (some 20 µs)
-and only sees records that are suspected already.
+Every length and count lies inside the body, every enum and union index names something, text is
+UTF-8, an int fits 32 bits, a boolean is 0 or 1, no varint is longer than ten bytes, and nothing
+follows the last field. Needed because both readers in use accept some of these in silence. It is
+slow (some 20 µs) and only sees records that are suspected already.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from pipeline.errors import WireError
 from pipeline.reasons import Refusal
 
 VARINT_MAX = 10
+LEAST = -(1 << 63)
 _FLAT_SIZES = {"null": 0, "float": 4, "double": 8}
 
 
@@ -62,8 +63,9 @@ class _Walker:
         if isinstance(kind, list):
             self.value(kind[self.index(len(kind), "branch")])
         elif isinstance(kind, str):
-            if kind in self.named:
-                self.value(self.named[kind])
+            named = self.named.get(kind.rpartition(".")[2])
+            if named:
+                self.complex(named)
             else:
                 self.scalar(kind)
         else:
@@ -113,8 +115,8 @@ class _Walker:
 
     def array(self, items: Any) -> None:
         while count := self.varint():
-            if count < 0:
-                count = -count
+            if count < 0:  # the size of the block in bytes follows, which nobody needs
+                count = -count if count > LEAST else 0  # as a long the least number has no opposite
                 self.varint()
             for _ in range(count):
                 self.value(items)
