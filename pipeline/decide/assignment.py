@@ -1,23 +1,24 @@
 """Shares of each group's demand per site: nearest first, spilling over where a site would overload.
 
 Idea: everybody is served by the nearest site that can serve the class. Where the demand projected
-for a site exceeds target x capacity, the demand that is cheapest to move goes to the next site of its
-ranking that has room, and what finds no room anywhere stays where it is nearest: that overflow is
-reported, never hidden.
+for a site exceeds target x capacity, the demand that is cheapest to move goes to the next site of
+its ranking that has room, and what finds no room anywhere stays where it is nearest: that overflow
+is reported, never hidden.
 
-Rule: class by class (VOD moves first, GAME, the most sensitive, last), in rounds, all overloaded sites
-at once. In a round every movable (group, class) looks at its first later-ranked eligible site with
-room for at least one unit (a ten-thousandth of its demand); a site gives away the cheapest of these
-until it is relieved, a destination accepts the cheapest until it is full, the one at the margin in
-part; the rest looks again. Cheapest: least increase of proximity cost, then of rank, then the group
-id, so that the answer depends on the input alone. No destination is brought above target, so every
-round lessens the excess and the rounds end.
+Rule: class by class (VOD moves first, GAME, the most sensitive, last), in rounds, all overloaded
+sites at once. In a round every movable (group, class) looks at its first later-ranked eligible site
+with room for at least one unit (a ten-thousandth of its demand); a site gives away the cheapest of
+these until it is relieved, a destination accepts the cheapest until it is full, the one at the
+margin in part; the rest looks again. Cheapest: least increase of proximity cost, then of rank, then
+the group id, so that the answer depends on the input alone. No destination is brought above target,
+so every round lessens the excess and the rounds end.
 
 Source: Edge Fabric (SIGCOMM 2017) projects load without its own overrides, recomputes from scratch
 and detours in a fixed order at about 95 %; Espresso (SIGCOMM 2017) kept a greedy because an LP was
-only 3 to 5 % better. The projection is demand x shares, never measured load: the result cannot chase
-its own effect. Rejected: moving a part of everybody (each overload would touch every group). Not
-found: chains (A to B, only because B could move on to C); `solve` is the door for the exact solver.
+only 3 to 5 % better. The projection is demand x shares, never measured load: the result cannot
+chase its own effect. Rejected: moving a part of everybody (each overload would touch every group).
+Not found: chains (A to B, only because B could move on to C); `solve` is the door for the exact
+solver.
 
 All arithmetic is on integers: demand in kbit/s, load in kbit/s x ten-thousandths, whose sums stay
 below 2**63 up to 9e14 kbit/s and do not depend on order.
@@ -44,17 +45,16 @@ _CAPACITY_MAX_BPS = 9 * 10**17
 class Problem:
     """G groups with E entries (candidate sites in rank order), S sites, classes VOD, LIVE, GAME.
 
-    offsets int64[G + 1]: group g has the entries offsets[g] to offsets[g + 1], at least one;
-    owner int32[E]: the group of each entry; site int32[E]; cost int64[E]: proximity cost, not
-    decreasing within a group; group uint64[G]: stable ids, for ties; demand_bps int64[G, 3];
-    eligible bool[S, 3]; site_bps int64[S] and class_bps int64[S, 3]: capacity for all and per class;
-    target in ten-thousandths; other_load int64[S, 3]: load that is not to be moved (unit of Solution).
-    """
+    offsets int64[G + 1]: group g has the entries offsets[g] to offsets[g + 1], at least one; owner
+    int32[E]: the group of each entry; site int32[E]; cost int32[E]: proximity cost, not decreasing
+    within a group; group uint64[G]: stable ids, for ties; demand_bps int64[G, 3]; eligible bool[S,
+    3]; site_bps int64[S] and class_bps int64[S, 3]: capacity for all and per class; target in
+    ten-thousandths; other_load int64[S, 3]: load that is not to be moved (unit of Solution)."""
 
     offsets: I64
     owner: I32
     site: I32
-    cost: I64
+    cost: I32
     group: U64
     demand_bps: I64
     eligible: Bools
@@ -66,10 +66,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """shares int16[E, 3] in ten-thousandths: each group and class sums to 10,000, or to 0 where none
-    of its sites is eligible. load int64[S, 3] in kbit/s x ten-thousandths, `other_load` included.
-    spilled bool[S]: gave demand away; taking bool[S]: took some; overflow int64[S]: load above target
-    for which no room was found, same unit."""
+    """shares int16[E, 3] in ten-thousandths: each group and class sums to 10,000, or to 0 where
+    none of its sites is eligible. load int64[S, 3] in kbit/s x ten-thousandths, `other_load`
+    included. spilled bool[S]: gave demand away; taking bool[S]: took some; overflow int64[S]: load
+    above target for which no room was found, same unit."""
 
     shares: I16
     load: I64
@@ -80,9 +80,10 @@ class Solution:
 
 def nearest(problem: Problem) -> I64:
     """First eligible entry of each group and class: int64[G, 3], -1 where there is none."""
-    first = np.full((len(problem.group), CLASSES), -1, np.int64)
+    first: I64 = np.full((len(problem.group), CLASSES), -1, np.int64)
     for klass in range(CLASSES):
-        able = np.flatnonzero(problem.eligible[:, klass][problem.site])
+        able_site: Bools = problem.eligible[:, klass]
+        able = np.flatnonzero(able_site[problem.site])
         owner = problem.owner[able]
         head = np.ones(len(able), bool)
         np.not_equal(owner[1:], owner[:-1], out=head[1:])
@@ -91,7 +92,8 @@ def nearest(problem: Problem) -> I64:
 
 
 def solve(problem: Problem, first: I64 | None = None) -> Solution:
-    """Nearest first, then spill-over. `first` is `nearest(problem)` where the caller still has it."""
+    """Nearest first, then spill-over. `first` is `nearest(problem)` where the caller still has
+    it."""
     work = _Work(problem, nearest(problem) if first is None else first)
     while work.overload().any():
         moved = [_relieve(work, klass) for klass in range(CLASSES)]
@@ -103,7 +105,8 @@ def solve(problem: Problem, first: I64 | None = None) -> Solution:
 def load_of(problem: Problem, shares: I16) -> I64:
     """Load int64[S, 3] (kbit/s x ten-thousandths) that `shares` would put on the sites."""
     load = problem.other_load.copy()
-    used = np.flatnonzero(demand_kbps(problem.demand_bps).any(axis=1)[problem.owner])
+    asked: Bools = np.asarray(problem.demand_bps.any(axis=1))
+    used = np.flatnonzero(asked[problem.owner])
     demand = demand_kbps(problem.demand_bps)[problem.owner[used]]
     np.add.at(load, problem.site[used], demand * shares[used])
     return load
@@ -145,7 +148,8 @@ class _Work:
     def overload(self) -> I64:
         """Load above target of each site, over all classes or of the worst one."""
         over = np.maximum(self.load.sum(axis=1) - self.limit_site, 0)
-        return np.maximum(over, (self.load - self.limit_class).max(axis=1))
+        worst: I64 = np.maximum(over, (self.load - self.limit_class).max(axis=1))
+        return worst
 
     def excess(self, klass: int) -> I64:
         """What each site must give away of this class, as far as it has any."""
@@ -153,7 +157,8 @@ class _Work:
             self.load[:, klass] - self.limit_class[:, klass],
             self.load.sum(axis=1) - self.limit_site,
         )
-        return np.clip(over, 0, self.load[:, klass])
+        excess: I64 = np.clip(over, 0, self.load[:, klass])
+        return excess
 
     def room(self, klass: int) -> I64:
         """What each site may still take of this class."""
@@ -165,7 +170,8 @@ class _Work:
 
 
 def _relieve(work: _Work, klass: int) -> bool:
-    """Move demand of one class off the overloaded sites until nothing more can move; whether any did."""
+    """Move demand of one class off the overloaded sites until nothing more can move; whether any
+    did."""
     problem, any_moved = work.problem, False
     home = work.first[:, klass]
     overloaded = work.excess(klass) > 0

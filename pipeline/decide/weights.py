@@ -10,10 +10,11 @@ one, and nothing but the lost share moves (L6). Balinski and Young, "Fair Repres
 only divisor methods are free of the Alabama paradox. Rounding capacity * 10,000 / sum is a valid
 state of the same order, a few seats off; the rest are given or taken one by one, in exact integers.
 
-Panic (Envoy, threshold 50 %): where fewer than `panic_below` of the appliances that did not withdraw
-themselves are healthy, the evidence (silence, error rates) is more likely wrong than the machines:
-all of them are weighted by inventory capacity. An appliance's own word (FAILED, DRAINING) is always
-believed. Where everything has withdrawn, the last good weights stay (L7): the site gets no share then.
+Panic (Envoy, threshold 50 %): where fewer than `panic_below` of the appliances that did not
+withdraw themselves are healthy, the evidence (silence, error rates) is more likely wrong than the
+machines: all of them are weighted by inventory capacity. An appliance's own word (FAILED, DRAINING)
+is always believed. Where everything has withdrawn, the last good weights stay (L7): the site gets
+no share then.
 
 Rejected: largest remainder (the paradox: losing one appliance can lower another's weight); floats
 (their ties flip); rewriting weights each second (utilisation is noisy: a site is weighed again when
@@ -23,6 +24,12 @@ Taiji found shifts not worth making).
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.decide.assignment import I32, I64, Bools
 
 TOTAL = 10_000
 # Two quotients c / (2s + 1) that differ do so by at least 1 / (2 * TOTAL + 1)**2, so that at this
@@ -31,7 +38,8 @@ _SCALE = (2 * TOTAL + 1) ** 2
 
 
 def apportion(capacities: Sequence[int], total: int = TOTAL) -> list[int]:
-    """`total` seats over non-negative integer `capacities` by Sainte-Laguë, ties to the lower index.
+    """`total` seats over non-negative integer `capacities` by Sainte-Laguë, ties to the lower
+    index.
 
     All zero (or none at all) gives all zero; otherwise the seats sum to `total` (at most TOTAL).
     """
@@ -42,7 +50,10 @@ def apportion(capacities: Sequence[int], total: int = TOTAL) -> list[int]:
     seats = [max(0, -((votes - 2 * total * c) // (2 * votes))) for c in capacities]
     missing = total - sum(seats)
     if missing > 0:
-        heap = [(-(c * _SCALE // (2 * s + 1)), i) for i, (c, s) in enumerate(zip(capacities, seats, strict=True))]
+        heap = [
+            (-(c * _SCALE // (2 * s + 1)), i)
+            for i, (c, s) in enumerate(zip(capacities, seats, strict=True))
+        ]
         heapq.heapify(heap)
         for _ in range(missing):
             index = heap[0][1]
@@ -65,3 +76,91 @@ def apportion(capacities: Sequence[int], total: int = TOTAL) -> list[int]:
             else:
                 heapq.heappop(heap)
     return seats
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Columns of all N appliances by id: names; site int32[N], -1 for those that do not live;
+    capacity_bps (inventory) and usable_bps int64[N]; healthy bool[N]: in a state that takes load;
+    withdrawn bool[N]: out by its own report; mark int64[N]: changes when state or reason does."""
+
+    names: Sequence[str]
+    site: I32
+    capacity_bps: I64
+    usable_bps: I64
+    healthy: Bools
+    withdrawn: Bools
+    mark: I64
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """The weights of one site. members: appliance ids in the order of their names; panic: health
+    was ignored; healthy, counted: how many of those that did not withdraw are healthy."""
+
+    site: int
+    members: tuple[int, ...]
+    weights: tuple[int, ...]
+    panic: bool
+    healthy: int
+    counted: int
+
+
+class Weigher:
+    """Remembers what each site was last weighed by, so that only what moved is weighed again."""
+
+    def __init__(self) -> None:
+        self._version = -1
+        self._by_site: dict[int, npt.NDArray[np.int64]] = {}
+        self._weight: I64 = np.empty(0, np.int64)
+        self._usable: I64 = np.empty(0, np.int64)
+        self._mark: I64 = np.empty(0, np.int64)
+
+    def members(self, site: int) -> int:
+        """How many appliances live at a site."""
+        return len(self._by_site.get(site, ()))
+
+    def weigh(
+        self, asked: Members, version: int, min_shift: int, panic_below: float
+    ) -> list[Weighed]:
+        """New weights of the sites that need them, by site id; `version` is the inventory's, whose
+        change weighs every site again."""
+        if version != self._version or len(asked.names) != len(self._weight):
+            self._version = version
+            self._regroup(asked)
+            stirred = np.array(sorted(self._by_site), np.int64)
+        else:
+            moved = np.abs(asked.usable_bps - self._usable)
+            shifted = moved > self._usable // TOTAL * min_shift
+            hit = ((asked.mark != self._mark) | shifted) & (asked.site >= 0)
+            stirred = np.unique(asked.site[hit])
+        return [self._weigh(asked, site, panic_below) for site in stirred.tolist()]
+
+    def _regroup(self, asked: Members) -> None:
+        size = len(asked.names)
+        longer = np.zeros(size - len(self._weight), np.int64)
+        self._weight = np.concatenate([self._weight, longer])
+        self._usable, self._mark = asked.usable_bps.copy(), asked.mark.copy()
+        living = np.flatnonzero(asked.site >= 0).tolist()
+        by_site: dict[int, list[int]] = {}
+        for member in sorted(living, key=lambda index: asked.names[index]):
+            by_site.setdefault(int(asked.site[member]), []).append(member)
+        self._by_site = {site: np.array(ids, np.int64) for site, ids in by_site.items()}
+
+    def _weigh(self, asked: Members, site: int, panic_below: float) -> Weighed:
+        ids = self._by_site[site]
+        self._usable[ids], self._mark[ids] = asked.usable_bps[ids], asked.mark[ids]
+        counted = ~asked.withdrawn[ids]
+        healthy = int((asked.healthy[ids] & counted).sum())
+        panic = healthy < panic_below * int(counted.sum())
+        bases = (
+            np.where(counted, asked.capacity_bps[ids], 0) if panic else asked.usable_bps[ids],
+            self._weight[ids],  # the last good ones, as they are unless a member left
+            asked.capacity_bps[ids],  # there never were any
+            np.ones(len(ids), np.int64),
+        )
+        weights = next(found for basis in bases if any(found := apportion(basis.tolist())))
+        self._weight[ids] = weights
+        return Weighed(
+            site, tuple(ids.tolist()), tuple(weights), panic, healthy, int(counted.sum())
+        )

@@ -1,21 +1,24 @@
-"""Table records as columns to bytes: a full table is a million prefixes and a hundred thousand groups.
+"""Table records as columns to bytes: a full table is a million prefixes and a hundred thousand
+groups.
 
-Idea: every record is cut into rows (head, one a site, middle, one a passed-over site, tail); rows are
-written field by field, each field for all rows at once, into a matrix wide enough for the longest,
-and a mask of the row lengths squeezes the padding out. The bytes are those of `encode` (a property
-test holds it); fastavro takes 30 µs a group, this about 3.
+Idea: every record is cut into rows (head, one a site, middle, one a passed-over site, tail); rows
+are written field by field, each field for all rows at once, into a matrix wide enough for the
+longest, and a mask of the row lengths squeezes the padding out. The bytes are those of `encode` (a
+property test holds it); fastavro takes 30 µs a group, this about 3.
 
 Prefix entries of one region have all the same size and need no squeezing.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from xxhash import xxh3_64_intdigest
 
 from pipeline.reasons import Reason
 from pipeline.wire.catalog import CATALOG
+from pipeline.wire.tablehash import MODULUS
 
 U8 = npt.NDArray[np.uint8]
 U64 = npt.NDArray[np.uint64]
@@ -33,9 +36,10 @@ _SITE_TAIL = 5 + 5 + 3 * 11 + 2 + 3 * 3
 
 @dataclass(frozen=True, slots=True)
 class GroupColumns:
-    """G groups with E entries. group uint64[G]; offsets int64[G + 1] into the entries; site int32[E]
-    index into `names`; tier, as_path_len int32[E]; med int64[E], rtt_ms, distance_km int32[E], -1
-    for null; shares int16[E, 3]; passed uint8[E, 3], 1 + index into PASSED_REASONS or 0."""
+    """G groups with E entries. group uint64[G]; offsets int64[G + 1] into the entries; site
+    int32[E] index into `names`; tier, as_path_len int32[E]; med int64[E], rtt_ms, distance_km
+    int32[E], -1 for null; shares int16[E, 3]; passed uint8[E, 3], 1 + index into PASSED_REASONS or
+    0."""
 
     region: str
     names: Sequence[str]
@@ -75,7 +79,10 @@ def prefix_values(prefix: U8, group: U64, region: str) -> U8:
 
 def encode_groups(columns: GroupColumns) -> Iterator[bytes]:
     """GroupEntry records, in the order of the groups."""
-    texts = _Texts.of(columns.names)
+    used = np.zeros(len(columns.names), np.bool_)
+    used[columns.site] = True
+    texts = _Texts.of([columns.names[site] for site in np.flatnonzero(used).tolist()])
+    columns = replace(columns, site=(np.cumsum(used) - 1).astype(np.int32)[columns.site])
     for first in range(0, len(columns.group), _CHUNK):
         yield from _encode_chunk(columns, texts, first, min(first + _CHUNK, len(columns.group)))
 
@@ -145,11 +152,11 @@ class _Rows:
         self._matrix[self._row, : block.shape[1]] = block
         self._size[self._row] = block.shape[1] if size is None else size
 
-    def varint(self, values: npt.NDArray[np.generic]) -> None:
+    def varint(self, values: npt.NDArray[np.number]) -> None:
         """Append zigzag varints (values not negative)."""
         self._varint(self._row, values.astype(np.int64) << 1)
 
-    def optional(self, values: npt.NDArray[np.generic]) -> None:
+    def optional(self, values: npt.NDArray[np.integer]) -> None:
         """Append a ["null", "long"]: -1 is null."""
         present = values >= 0
         self._varint(self._row, present.astype(np.int64) << 1)
@@ -200,6 +207,15 @@ def _table(texts: list[bytes]) -> tuple[U8, I64]:
     joined = b"".join(text.ljust(width, b"\0") for text in texts)
     matrix = np.frombuffer(joined, np.uint8).reshape(len(texts), width)
     return matrix, np.array([len(text) for text in texts], np.int64)
+
+
+def block_hash(keys: U8, values: U8) -> int:
+    """What these live records (matrices with a row each) add to the table hash."""
+    rows = np.ascontiguousarray(np.concatenate([keys, values], axis=1))
+    if not len(rows):
+        return 0
+    whole: list[bytes] = rows.view(f"V{rows.shape[1]}").reshape(-1).tolist()
+    return sum(map(xxh3_64_intdigest, whole)) % MODULUS
 
 
 def _pad(matrix: U8, before: bytes, after: bytes) -> U8:

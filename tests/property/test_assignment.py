@@ -38,8 +38,12 @@ def problems(draw: st.DrawFn) -> Problem:
     per_class = per_class.reshape(sites, CLASSES).astype(np.int64)
     total = np.array(draw(st.lists(room, min_size=sites, max_size=sites)), np.int64)
     counts = np.array([len(ranking) for ranking in rankings])
-    steps = draw(st.lists(st.integers(0, 3), min_size=int(counts.sum()), max_size=int(counts.sum())))
-    cost = np.concatenate([np.cumsum(part) for part in np.split(np.array(steps), np.cumsum(counts)[:-1])])
+    steps = draw(
+        st.lists(st.integers(0, 3), min_size=int(counts.sum()), max_size=int(counts.sum()))
+    )
+    cost = np.concatenate(
+        [np.cumsum(part) for part in np.split(np.array(steps), np.cumsum(counts)[:-1])]
+    )
     return problem(
         rankings,
         np.array(demand).reshape(rows, CLASSES),
@@ -139,7 +143,9 @@ def test_nothing_moves_where_nothing_overloads(case: Problem) -> None:
 
 
 @given(problems(), st.randoms(use_true_random=False))
-def test_the_answer_does_not_depend_on_the_order_of_the_groups(case: Problem, random: object) -> None:
+def test_the_answer_does_not_depend_on_the_order_of_the_groups(
+    case: Problem, random: object
+) -> None:
     unique = case.group * np.uint64(1000) + np.arange(len(case.group), dtype=np.uint64)
     order = list(range(len(case.group)))
     random.shuffle(order)  # type: ignore[attr-defined]

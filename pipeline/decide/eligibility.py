@@ -1,0 +1,93 @@
+"""Which site may serve which class now, and how much of it.
+
+Rule: a site serves a class with what its usable appliances of that class have together, limited by
+its links; it is eligible where that is more than nothing. Hysteresis is not needed here: the
+appliances' states have it.
+
+Panic: where no site of a whole region is eligible for a class although appliances that serve it
+have not withdrawn by their own report, it is the evidence that is missing, not the region: a dead
+health feed must not empty the shares (L7). Those appliances count with their inventory capacity
+then. A part of a region that falls silent is believed to be down: its neighbours can take over, so
+there is no need to guess. Rejected: Envoy's 50 % between sites, which would go on sending to sites
+that lost power."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.decide.assignment import CLASSES, I32, I64, Bools
+from pipeline.reasons import Reason
+
+U8 = npt.NDArray[np.uint8]
+
+#: Status of a (site, class): eligible, or 1 + index into wire.tables.PASSED_REASONS.
+ELIGIBLE, NO_CAPACITY, CLASS_NOT_SERVED = 0, 1, 2
+REASON_OF_STATUS = {NO_CAPACITY: Reason.NO_CAPACITY, CLASS_NOT_SERVED: Reason.CLASS_NOT_SERVED}
+
+
+@dataclass(frozen=True, slots=True)
+class Appliances:
+    """What is asked about the N living appliances, and the S sites with R regions they stand in:
+    site int32[N]; serves uint8[N] bits; usable_bps, capacity_bps int64[N]; withdrawn bool[N]: out
+    by its own report; site_region int32[S]; link_bps int64[S], -1 where a site has no links."""
+
+    site: I32
+    serves: U8
+    usable_bps: I64
+    capacity_bps: I64
+    withdrawn: Bools
+    site_region: I32
+    link_bps: I64
+    regions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Eligibility:
+    """status uint8[S, 3]; panic bool[S, 3]: eligible only because its whole region looks dead;
+    site_bps int64[S], class_bps int64[S, 3]: capacity for all classes and for each."""
+
+    status: U8
+    panic: Bools
+    site_bps: I64
+    class_bps: I64
+
+    @property
+    def eligible(self) -> Bools:
+        return np.equal(self.status, ELIGIBLE)
+
+
+def decide_eligibility(asked: Appliances) -> Eligibility:
+    """Status and capacity of every (site, class)."""
+    sites = len(asked.site_region)
+    serves = ((asked.serves[:, None] >> np.arange(CLASSES, dtype=np.uint8)) & 1).astype(np.bool_)
+    served = _sum(serves.astype(np.int64), asked.site, sites) > 0
+    usable = _sum(np.where(serves, asked.usable_bps[:, None], 0), asked.site, sites)
+    site_bps = _sum(asked.usable_bps[:, None], asked.site, sites)[:, 0]
+
+    fallback_bps = np.where(asked.withdrawn, 0, asked.capacity_bps)
+    fallback = _sum(np.where(serves, fallback_bps[:, None], 0), asked.site, sites)
+    open_link = (asked.link_bps != 0)[:, None]
+    panic = _without(usable * open_link, asked.site_region, asked.regions) & (fallback > 0)
+    panic &= open_link
+    usable = np.where(panic, fallback, usable)
+    all_fallback = _sum(fallback_bps[:, None], asked.site, sites)[:, 0]
+    site_bps = np.where(panic.any(axis=1), np.maximum(all_fallback, site_bps), site_bps)
+    site_bps = np.where(asked.link_bps >= 0, np.minimum(site_bps, asked.link_bps), site_bps)
+
+    able = (usable > 0) & open_link
+    status = np.where(able, ELIGIBLE, np.where(served, NO_CAPACITY, CLASS_NOT_SERVED))
+    return Eligibility(status.astype(np.uint8), panic, site_bps, usable)
+
+
+def _without(usable: I64, site_region: I32, regions: int) -> Bools:
+    """Per (site, class): whether no site of its region has any of `usable`."""
+    alive = np.zeros((regions + 1, CLASSES), np.bool_)
+    np.logical_or.at(alive, site_region, usable > 0)
+    return ~alive[site_region]
+
+
+def _sum(values: I64, site: I32, sites: int) -> I64:
+    out = np.zeros((sites, values.shape[1]), np.int64)
+    np.add.at(out, site, values)
+    return out

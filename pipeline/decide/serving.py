@@ -1,0 +1,149 @@
+"""The groups that are being served: the last good second level of a region's table, with shares.
+
+Proximity has its own groups, which follow the routes at once. These are a copy that moves only when
+the guard lets a change pass, so that a table that is held back (L7) can still react to a site that
+fails. Columns are ragged: group g has the entries offsets[g] to offsets[g + 1], in rank order. A
+group that dies leaves its slot behind until a quarter of all entries are dead; then the slots close
+up and `version` says so, as after every change."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.decide.assignment import CLASSES, I32, I64, U64, Bools
+
+I16 = npt.NDArray[np.int16]
+U8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Groups as proximity ranks them: group uint64[G]; count int64[G]; per entry, in order, site
+    int32 (fleet id), tier, as_path_len int32, med int64, rtt_ms, distance_km int32 (-1: not
+    needed)."""
+
+    group: U64
+    count: I64
+    site: I32
+    tier: I32
+    as_path_len: I32
+    med: I64
+    rtt_ms: I32
+    distance_km: I32
+
+
+#: Columns of Ranked that have a row per entry.
+ENTRY = ("site", "tier", "as_path_len", "med", "rtt_ms", "distance_km")
+
+
+class ServedGroups:
+    """Columns of Ranked for the served groups, and what was decided for each:
+
+    alive bool[G]; home int16[G, 3]: rank of the nearest eligible site, -1 none; shares int16[E, 3]
+    in ten-thousandths; passed uint8[E, 3] as in wire.tables; record_hash uint64[G] of the published
+    record (0: none yet); dirty bool[G]: the record must be published again; demand_bps int64[G, 3]
+    as it was last planned for."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.group: U64 = np.empty(0, np.uint64)
+        self.offsets: I64 = np.zeros(1, np.int64)
+        self.owner: I32 = np.empty(0, np.int32)
+        self.site: I32 = np.empty(0, np.int32)
+        self.tier: I32 = np.empty(0, np.int32)
+        self.as_path_len: I32 = np.empty(0, np.int32)
+        self.med: I64 = np.empty(0, np.int64)
+        self.rtt_ms: I32 = np.empty(0, np.int32)
+        self.distance_km: I32 = np.empty(0, np.int32)
+        self.cost: I32 = np.empty(0, np.int32)
+        self.alive: Bools = np.empty(0, np.bool_)
+        self.home: I16 = np.empty((0, CLASSES), np.int16)
+        self.shares: I16 = np.empty((0, CLASSES), np.int16)
+        self.passed: U8 = np.empty((0, CLASSES), np.uint8)
+        self.record_hash: U64 = np.empty(0, np.uint64)
+        self.dirty: Bools = np.empty(0, np.bool_)
+        self.demand_bps: I64 = np.empty((0, CLASSES), np.int64)
+        self._sorted: U64 = np.empty(0, np.uint64)
+        self._slot: I64 = np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        return int(self.alive.sum())
+
+    def slots(self, group: U64) -> I64:
+        """The slots of these group ids, -1 where one is not served."""
+        if not len(self._sorted):
+            return np.full(len(group), -1, np.int64)
+        at = np.minimum(np.searchsorted(self._sorted, group), len(self._sorted) - 1)
+        return np.where(self._sorted[at] == group, self._slot[at], -1)
+
+    def entries(self, slots: I64) -> tuple[I64, I64]:
+        """The entries of these slots, one behind the other, and offsets[len(slots) + 1] into
+        them."""
+        count = np.diff(self.offsets)[slots]
+        offsets = np.concatenate([[0], np.cumsum(count)])
+        skew = np.repeat(self.offsets[slots] - offsets[:-1], count)
+        return np.arange(offsets[-1]) + skew, offsets
+
+    def first_site(self, slots: I64) -> I32:
+        """The nearest site of each slot."""
+        return self.site[self.offsets[slots]]
+
+    def naming(self, sites: Bools) -> I64:
+        """Slots of the living groups that name one of the sites marked in `sites`."""
+        if not sites.any() or not len(self.site):
+            return np.empty(0, np.int64)
+        hit = np.zeros(len(self.alive), np.bool_)
+        hit[self.owner[sites[self.site]]] = True
+        return np.flatnonzero(hit & self.alive)
+
+    def change(self, born: Ranked, died: U64) -> None:
+        """Add the groups of `born` (none of them served) and drop those of `died`."""
+        gone = self.slots(died)
+        self.alive[gone[gone >= 0]] = False
+        self.demand_bps[gone[gone >= 0]] = 0
+        self._append(born)
+        dead = ~self.alive
+        if 4 * int(np.diff(self.offsets)[dead].sum()) > len(self.site):
+            self._close_up()
+        living = np.flatnonzero(self.alive)
+        order = np.argsort(self.group[living], kind="stable")
+        self._sorted, self._slot = self.group[living][order], living[order]
+        self.version += 1
+
+    def _append(self, born: Ranked) -> None:
+        groups, entries = len(born.group), len(born.site)
+        first = len(self.group)
+        ends = np.cumsum(born.count)
+        rank = np.arange(entries) - np.repeat(ends - born.count, born.count)
+        self.offsets = np.concatenate([self.offsets, self.offsets[-1] + ends])
+        owner = np.repeat(np.arange(first, first + groups, dtype=np.int32), born.count)
+        self.owner = np.concatenate([self.owner, owner])
+        for name in ("group", *ENTRY):
+            setattr(self, name, np.concatenate([getattr(self, name), getattr(born, name)]))
+        self.cost = np.concatenate([self.cost, _cost(born, rank)])
+        self.alive = np.concatenate([self.alive, np.ones(groups, np.bool_)])
+        self.dirty = np.concatenate([self.dirty, np.ones(groups, np.bool_)])
+        self.record_hash = np.concatenate([self.record_hash, np.zeros(groups, np.uint64)])
+        self.demand_bps = np.concatenate([self.demand_bps, np.zeros((groups, CLASSES), np.int64)])
+        self.home = np.concatenate([self.home, np.full((groups, CLASSES), -1, np.int16)])
+        self.shares = np.concatenate([self.shares, np.zeros((entries, CLASSES), np.int16)])
+        self.passed = np.concatenate([self.passed, np.zeros((entries, CLASSES), np.uint8)])
+
+    def _close_up(self) -> None:
+        keep = self.alive[self.owner]
+        count = np.diff(self.offsets)[self.alive]
+        for name in (*ENTRY, "cost", "shares", "passed"):
+            setattr(self, name, getattr(self, name)[keep])
+        for name in ("group", "home", "record_hash", "dirty", "demand_bps"):
+            setattr(self, name, getattr(self, name)[self.alive])
+        self.alive = np.ones(len(count), np.bool_)
+        self.offsets = np.concatenate([[0], np.cumsum(count)])
+        self.owner = np.repeat(np.arange(len(count), dtype=np.int32), count)
+
+
+def _cost(born: Ranked, rank: I64) -> I32:
+    """Proximity cost of an entry: the less specific announcement first, then the longer AS path,
+    then the rank, each of which outweighs what follows; never decreasing along a ranking."""
+    path = np.clip(born.as_path_len, 0, 999)
+    return (born.tier * 1_000_000 + path * 1_000 + np.minimum(rank, 999)).astype(np.int32)

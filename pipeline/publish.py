@@ -1,0 +1,251 @@
+"""What is published: the diff against it, its hash, and how to put a topic right.
+
+Idea: the cell publishes only what differs from what it published last, and keeps just enough of
+that to know: the bytes of a site's weights, a hash per group, and of a million prefixes two sorted
+arrays. The table hash (L4) is kept up by subtracting what a changed record was and adding what it
+is."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.decide.assignment import I64, U64
+from pipeline.decide.serving import ENTRY, U8, ServedGroups
+from pipeline.effects import Block, Record
+from pipeline.wire.tablehash import MODULUS, record_hash
+from pipeline.wire.tables import (
+    GroupColumns,
+    block_hash,
+    encode_groups,
+    group_key,
+    prefix_keys,
+    prefix_values,
+)
+from schemas.registry import LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES
+
+#: A prefix as one comparable item: fixed-size bytes compare as (address, length) does.
+KEY = np.dtype("S17")
+Keys = npt.NDArray[np.bytes_]
+_CHUNK = 65_536
+
+
+def keys_of(prefix: U8) -> Keys:
+    """A matrix of prefixes (rows x 17) as an array of comparable items, and back with
+    `bytes_of`."""
+    return np.ascontiguousarray(prefix).view(KEY).reshape(-1)
+
+
+def bytes_of(keys: Keys) -> U8:
+    """The inverse of `keys_of`."""
+    return np.ascontiguousarray(keys).view(np.uint8).reshape(-1, KEY.itemsize)
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixDiff:
+    """What changes in one region's first level. set_keys with set_group uint64 and old_group uint64
+    (where `known`: the prefix is published with another group); removed_keys with removed_group."""
+
+    set_keys: Keys
+    set_group: U64
+    known: npt.NDArray[np.bool_]
+    old_group: U64
+    removed_keys: Keys
+    removed_group: U64
+
+    def __len__(self) -> int:
+        return len(self.set_keys) + len(self.removed_keys)
+
+
+class PublishedPrefixes:
+    """The published first level of one region: keys, ascending, and group uint64 of each."""
+
+    def __init__(self) -> None:
+        self.keys: Keys = np.empty(0, KEY)
+        self.group: U64 = np.empty(0, np.uint64)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def diff(self, set_keys: Keys, set_group: U64, removed: Keys) -> PrefixDiff:
+        """What setting and removing these (distinct) prefixes changes."""
+        at, known = self._find(set_keys)
+        old = np.zeros(len(set_keys), np.uint64)
+        old[known] = self.group[at[known]]
+        news = ~known | (old != set_group)
+        gone, there = self._find(removed)
+        return PrefixDiff(
+            set_keys[news],
+            set_group[news],
+            known[news],
+            old[news],
+            removed[there],
+            self.group[gone[there]],
+        )
+
+    def diff_to(self, keys: Keys, group: U64) -> PrefixDiff:
+        """What has to change for exactly these prefixes to be published."""
+        return self.diff(keys, group, np.setdiff1d(self.keys, keys, assume_unique=True))
+
+    def apply(self, diff: PrefixDiff) -> None:
+        """Take over a diff. Costs a copy of the arrays where prefixes come or go."""
+        at, _ = self._find(diff.set_keys[diff.known])
+        self.group[at] = diff.set_group[diff.known]
+        if len(diff.removed_keys):
+            gone, _ = self._find(diff.removed_keys)
+            self.keys, self.group = np.delete(self.keys, gone), np.delete(self.group, gone)
+        fresh = diff.set_keys[~diff.known]
+        if len(fresh):
+            order = np.argsort(fresh)
+            at = np.searchsorted(self.keys, fresh[order])
+            self.keys = np.insert(self.keys, at, fresh[order])
+            self.group = np.insert(self.group, at, diff.set_group[~diff.known][order])
+
+    def _find(self, keys: Keys) -> tuple[I64, npt.NDArray[np.bool_]]:
+        if not len(self.keys):
+            return np.zeros(len(keys), np.int64), np.zeros(len(keys), np.bool_)
+        at = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return at, self.keys[at] == keys
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What stands on the three table topics because of one cell, and the hash over it."""
+
+    table_hash: int = 0
+    weights: dict[bytes, bytes] = field(default_factory=dict)
+    prefixes: dict[str, PublishedPrefixes] = field(default_factory=dict)
+    groups: dict[str, ServedGroups] = field(default_factory=dict)
+
+    def prefix_count(self) -> int:
+        return sum(map(len, self.prefixes.values()))
+
+    def group_count(self) -> int:
+        return sum(map(len, self.groups.values()))
+
+    def set_weights(self, site: str, value: bytes) -> list[Record]:
+        """One site's record, unless it is what is published."""
+        key = site.encode()
+        old = self.weights.get(key)
+        if old == value:
+            return []
+        self._swap(record_hash(key, old) if old is not None else 0, record_hash(key, value))
+        self.weights[key] = value
+        return [Record(LB_WEIGHTS.name, key, value)]
+
+    def drop_weights(self, site: str) -> list[Record]:
+        """The tombstone of a site, unless it is not published or is the last one (L7)."""
+        key = site.encode()
+        if key not in self.weights or len(self.weights) == 1:
+            return []
+        self._swap(record_hash(key, self.weights.pop(key)), 0)
+        return [Record(LB_WEIGHTS.name, key, None)]
+
+    def set_prefixes(self, region: str, diff: PrefixDiff) -> list[Record | Block]:
+        """Publish a diff of the first level: what is set, then what is removed."""
+        topic, blocks = STEERING_PREFIXES.name, list[Record | Block]()
+        if len(diff.set_keys):
+            prefix = bytes_of(diff.set_keys)
+            block = Block(
+                topic, prefix_keys(prefix, region), prefix_values(prefix, diff.set_group, region)
+            )
+            old = prefix_values(prefix[diff.known], diff.old_group[diff.known], region)
+            assert block.values is not None
+            self._swap(
+                block_hash(block.keys[diff.known], old), block_hash(block.keys, block.values)
+            )
+            blocks.append(block)
+        if len(diff.removed_keys):
+            prefix = bytes_of(diff.removed_keys)
+            block = Block(topic, prefix_keys(prefix, region), None)
+            old = prefix_values(prefix, diff.removed_group, region)
+            self._swap(block_hash(block.keys, old), 0)
+            blocks.append(block)
+        self.prefixes[region].apply(diff)
+        return blocks
+
+    def set_groups(self, region: str, names: list[str]) -> list[Record]:
+        """The records of the region's dirty groups, unless they are what is published."""
+        groups = self.groups[region]
+        slots = np.flatnonzero(groups.dirty & groups.alive)
+        groups.dirty[:] = False
+        records, hashes = [], []
+        old = groups.record_hash[slots].tolist()
+        for (key, value), before in zip(_encoded(region, groups, slots, names), old, strict=True):
+            after = record_hash(key, value)
+            hashes.append(after)
+            if after != before:
+                records.append(Record(STEERING_GROUPS.name, key, value))
+        self._swap(sum(old), sum(hashes))
+        groups.record_hash[slots] = np.array(hashes, np.uint64)
+        return records
+
+    def drop_groups(self, region: str, died: U64) -> list[Record]:
+        """Tombstones of groups; call it before they leave `groups`."""
+        groups = self.groups[region]
+        slots = groups.slots(died)
+        slots = slots[slots >= 0]
+        hashes = groups.record_hash[slots].tolist()
+        self._swap(sum(hashes), 0)
+        return [
+            Record(STEERING_GROUPS.name, group_key(group, region), None)
+            for group, before in zip(groups.group[slots].tolist(), hashes, strict=True)
+            if before
+        ]
+
+    def records(self, topic: str, names: list[str]) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of every live record of one table topic, made anew; `names`: of the
+        sites."""
+        if topic == LB_WEIGHTS.name:
+            yield from self.weights.items()
+        elif topic == STEERING_GROUPS.name:
+            for region, groups in self.groups.items():
+                published = groups.alive & (groups.record_hash != 0)
+                yield from _encoded(region, groups, np.flatnonzero(published), names)
+        elif topic == STEERING_PREFIXES.name:
+            for region, prefixes in self.prefixes.items():
+                for first in range(0, len(prefixes), _CHUNK):
+                    part = slice(first, first + _CHUNK)
+                    prefix = bytes_of(prefixes.keys[part])
+                    values = prefix_values(prefix, prefixes.group[part], region)
+                    block = Block(topic, prefix_keys(prefix, region), values)
+                    yield from ((one.key, one.value or b"") for one in block.records())
+
+    def reconcile(self, topic: str, held: Mapping[bytes, bytes], names: list[str]) -> list[Record]:
+        """What to write so that a topic that holds `held` holds what the cell publishes. A cell
+        that publishes nothing on it leaves it alone: the last good table stays (L7)."""
+        records, kept, empty = [], set[bytes](), True
+        for key, value in self.records(topic, names):
+            empty = False
+            there = held.get(key)
+            if there is not None:
+                kept.add(key)
+            if there != value:
+                records.append(Record(topic, key, value))
+        if empty:
+            return []
+        return records + [Record(topic, key, None) for key in held if key not in kept]
+
+    def _swap(self, old: int, new: int) -> None:
+        self.table_hash = (self.table_hash - old + new) % MODULUS
+
+
+def _encoded(
+    region: str, groups: ServedGroups, slots: I64, names: list[str]
+) -> Iterator[tuple[bytes, bytes]]:
+    """(key, value) of the records of these slots, as things stand."""
+    if not len(slots):
+        return
+    entries, offsets = groups.entries(slots)
+    columns = GroupColumns(
+        region=region,
+        names=names,
+        group=groups.group[slots],
+        offsets=offsets,
+        shares=groups.shares[entries],
+        passed=groups.passed[entries],
+        **{name: getattr(groups, name)[entries] for name in ENTRY},
+    )
+    keys = (group_key(group, region) for group in groups.group[slots].tolist())
+    yield from zip(keys, encode_groups(columns), strict=True)
