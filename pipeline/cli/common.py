@@ -62,6 +62,18 @@ def takes_broker(command: Callable[..., R]) -> Callable[..., R]:
     `command` has a parameter `broker: BrokerSettings`; on the command line it becomes --broker and
     the TLS and SASL flags, completed from environment, configuration file and the running demo.
     """
+    return _with_broker(command, lambda find: find())
+
+
+def may_take_broker(command: Callable[..., R]) -> Callable[..., R]:
+    """The same for a command that can do without: its `broker` is a function that finds the
+    settings when it is called, and raises BrokerUnknown where there are none."""
+    return _with_broker(command, lambda find: find)
+
+
+def _with_broker(
+    command: Callable[..., R], hand: Callable[[Callable[[], Any]], Any]
+) -> Callable[..., R]:
     own = inspect.signature(command)
     flags = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
@@ -79,7 +91,8 @@ def takes_broker(command: Callable[..., R]) -> Callable[..., R]:
 
         asked = {name: given.pop(name) for name in _BROKER_FLAGS}
         quiet_clients()
-        given["broker"] = find_broker(asked.pop("broker"), **asked)
+        flag = asked.pop("broker")
+        given["broker"] = hand(lambda: find_broker(flag, **asked))
         return command(**given)
 
     parameters = [*kept, *flags]
