@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from pipeline.broker.settings import BrokerSettings
+from pipeline.broker.topics import admin_client
 from pipeline.errors import BrokerError, TopicMismatch
 
 _PAUSE_S = 0.002
@@ -34,6 +35,7 @@ class TopicReader:
         self.partitions: tuple[TopicPartition, ...] = ()
 
     async def __aenter__(self) -> Self:
+        self.partitions = await self._partitions()
         consumer = AIOKafkaConsumer(
             **self._broker.client_kwargs(),
             group_id=None,
@@ -42,17 +44,13 @@ class TopicReader:
             max_partition_fetch_bytes=_FETCH_BYTES,
             fetch_max_bytes=4 * _FETCH_BYTES,
         )
-        try:
-            await consumer.start()
-        except KafkaError as error:
-            await consumer.stop()
-            raise BrokerError(f"no broker at {self._broker.bootstrap}: {error}") from error
         self._consumer = consumer
         try:
-            await self._assign(consumer)
+            await self._ask(consumer.start())
         except BaseException:
             await consumer.stop()
             raise
+        consumer.assign(self.partitions)
         return self
 
     async def __aexit__(
@@ -64,20 +62,24 @@ class TopicReader:
         if self._consumer is not None:
             await self._consumer.stop()
 
-    async def _assign(self, consumer: Any) -> None:
-        known = await consumer.topics()
-        missing = [topic for topic in self._topics if topic not in known]
+    async def _partitions(self) -> tuple[TopicPartition, ...]:
+        """All of every topic. Asked of the broker's administration: a consumer knows only topics
+        it has subscribed to, and subscribing to one that is missing may create it."""
+        async with admin_client(self._broker) as client:
+            described = await client.describe_topics()
+        known = {
+            each["topic"]: sorted(one["partition"] for one in each["partitions"])
+            for each in described
+        }
+        missing = [topic for topic in self._topics if not known.get(topic)]
         if missing:
             raise TopicMismatch(
                 f"{self._broker.bootstrap} has no topic {', '.join(missing)}; "
                 "`edgesteer topics create` makes all of them"
             )
-        self.partitions = tuple(
-            TopicPartition(topic, partition)
-            for topic in self._topics
-            for partition in sorted(consumer.partitions_for_topic(topic))
+        return tuple(
+            TopicPartition(topic, partition) for topic in self._topics for partition in known[topic]
         )
-        consumer.assign(self.partitions)
 
     @property
     def _open(self) -> Any:
