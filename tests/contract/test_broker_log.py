@@ -167,3 +167,18 @@ async def test_position_is_past_the_control_records_of_a_transaction(
         assert [record.value for record in records] == [b"one", b"two"]
         assert await consumer.position(tp) == end
         assert end > records[-1].offset + 1
+
+
+async def test_committed_records_are_readable_after_an_abort(
+    broker: TestBroker, new_topic: NewTopicMaker
+) -> None:
+    topic = await new_topic()
+    async with producer(broker, transactional_id=f"{topic}-writer") as out:
+        await out.begin_transaction()
+        await out.send_and_wait(topic, b"aborted", partition=0)
+        await out.abort_transaction()
+        async with out.transaction():
+            await out.send_and_wait(topic, b"committed", partition=0)
+    committed = {"isolation_level": "read_committed"}
+    async with reader(broker, TopicPartition(topic, 0), **committed) as consumer:
+        assert [record.value for record in await read(consumer, 1)] == [b"committed"]
