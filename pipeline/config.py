@@ -32,6 +32,9 @@ class ProximityConfig(_Frozen):
 class HealthConfig(_Frozen):
     stale_after_ms: int = Field(15_000, ge=1000, description="Three missed reports at 5 s.")
     slow_start_ms: int = Field(30_000, ge=0, description="Ramp of a recovered appliance.")
+    filling_share: float = Field(
+        0.5, ge=0, le=1, description="Usable while FILLING: the fill takes disk and link as well."
+    )
     saturated_enter: float = Field(0.95, gt=0, le=2, description="Edge Fabric: about 95 %.")
     saturated_leave: float = Field(0.85, gt=0, le=2)
     saturated_leave_after_ms: int = Field(10_000, ge=0)

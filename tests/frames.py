@@ -9,7 +9,11 @@ from typing import Any
 import polars as pl
 
 from pipeline.config import SteeringConfig
+from pipeline.decide.health import evaluate
+from pipeline.effects import VerdictRow
+from pipeline.reasons import Reason
 from pipeline.state.fleet import Fleet
+from pipeline.state.health import ApplianceState, Health
 from pipeline.wire.address import parse_prefix
 from pipeline.wire.rows import OFFSET, TOMBSTONE, Account, TopicRows
 
@@ -127,3 +131,45 @@ def fleet_with(appliances: int, sites: int = 1, **fields: Any) -> Fleet:
         *(site(f"s{number}") for number in range(sites)),
         *(appliance(f"a{number}", f"s{number % sites}", **fields) for number in range(appliances)),
     )
+
+
+def report(name: str, at_ms: int = NOW_MS, **fields: Any) -> tuple[str, dict[str, Any]]:
+    """A Health record of an appliance that is well: half loaded, 1000 requests, no errors."""
+    given = {"appliance": name, "at_ms": at_ms, "service": "OK", "egress_bps": 50_000_000_000}
+    load = {"capacity_bps": 100_000_000_000, "cpu": 0.4, "disk": 0.3, "connections": 900}
+    counts = {"requests": 1000, "errors": 0, "ttfb_ms": 9, "retransmits": 3}
+    return "Health", {**given, **load, **counts, **fields}
+
+
+class HealthWorld:
+    """A fleet, its health section and a clock that moves when told."""
+
+    def __init__(self, fleet: Fleet, config: SteeringConfig = CONFIG) -> None:
+        self.fleet, self.config, self.health = fleet, config, Health()
+        self.now_ms, self.offset = NOW_MS, 0
+
+    def fold(self, *reports: tuple[str, dict[str, Any]]) -> Account:
+        """Fold reports as one cut's rows; the account is closed (L3)."""
+        rows = topic_rows("appliance.health", reports, self.offset)
+        self.offset += len(reports)
+        account = Account()
+        account.arrive(rows)
+        self.health.fold(rows, self.fleet, self.now_ms, self.config, account)
+        account.close()
+        return account
+
+    def cut(self, *reports: tuple[str, dict[str, Any]], after_ms: int = 0) -> list[VerdictRow]:
+        """Let time pass, fold reports made just then, and evaluate."""
+        self.now_ms += after_ms
+        self.fold(*((name, {**one, "at_ms": self.now_ms}) for name, one in reports))
+        return evaluate(self.health, self.fleet, self.now_ms, self.config)
+
+    def state(self, name: str) -> ApplianceState:
+        return ApplianceState(self.health.state[self.fleet.appliances.get(name)])
+
+    def reason(self, name: str) -> Reason:
+        return self.health.reason_of(self.fleet.appliances.get(name))
+
+    def usable_bps(self, name: str) -> int:
+        usable = self.health.usable_bps(self.fleet, self.now_ms, self.config)
+        return int(usable[self.fleet.appliances.get(name)])

@@ -1,0 +1,208 @@
+"""What state each appliance is in, from what it says, how it does and whether it is heard at all.
+
+Idea: all appliances are evaluated at once. Each signal (transitions.py) is a mask over them; of
+the signals that would change an appliance's state, or why it is in it, the first in the order of
+`Signal` acts. Only those that change are looked at one by one, to say why.
+Rule: bad news acts at once (FAILED, DRAINING and FILLING at the first report that says so, silence
+at the deadline); good news has to last (recover_reports, then slow start; leaving SATURATED takes
+saturated_leave_after_ms below a lower threshold). Every fall to DOWN adds to a penalty that decays
+by half-lives; from penalty_suppress until it is below penalty_reuse nothing is promoted. A
+withdrawal is never delayed by it (numbers of RFC 7196 and FRR).
+The first report of an appliance takes it straight UP: a plane that starts must not put the whole
+fleet through slow start at once, and what nobody has seen fail has nothing to prove.
+Silence of many at once is not theirs: when more than half of the live appliances have been quiet
+for two thirds of stale_after_ms (which is before the first of them is overdue, so that it does not
+matter how their reports are spread in time), reporting is taken to be broken, and nobody goes
+STALE until stale_after_ms after most are heard again.
+Rejected: a score with a threshold (cannot say why); evaluation per report (a deadline is no
+report).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.config import SteeringConfig
+from pipeline.decide.outliers import outliers
+from pipeline.decide.transitions import NEXT_REASON, NEXT_STATE, PROMOTIONS, Signal
+from pipeline.effects import VerdictRow
+from pipeline.reasons import Reason
+from pipeline.state.fleet import Fleet
+from pipeline.state.health import CODE, REASONS, ApplianceState, Health, Service
+from pipeline.state.ids import Bool, Int64
+
+__all__ = ["ApplianceState", "evaluate"]
+
+#: FRR's max-suppress: the penalty is capped where its decay to reuse takes 60 minutes at FRR's
+#: half-life of 15, i.e. at reuse * 2**4.
+PENALTY_CEILING = 16
+#: So many appliances must be heard before "more than half of them" says anything about reporting.
+BLIND_MIN = 5
+
+_S = ApplianceState
+_SERVING = (_S.UP, _S.PROBATION, _S.FILLING, _S.SATURATED)
+
+
+def evaluate(health: Health, fleet: Fleet, now_ms: int, config: SteeringConfig) -> list[VerdictRow]:
+    """Bring every appliance of the inventory into the state that its evidence asks for now; one
+    verdict for each that changes its state, or why it is in it."""
+    health.sync(fleet)
+    live = fleet.appliance_alive
+    _watch(health, now_ms, config)
+    overdue = (health.heard_ms > 0) & (now_ms - health.heard_ms >= config.health.stale_after_ms)
+    verdicts = _blindness(health, fleet, live & overdue, now_ms, config)
+    signals = _signals(health, fleet, overdue, now_ms, config)
+    chosen = np.full(len(live), -1, dtype=np.int16)
+    for signal in reversed(Signal):
+        state, reason = NEXT_STATE[health.state, signal], NEXT_REASON[health.state, signal]
+        changes = (state >= 0) & ((state != health.state) | (reason != health.reason))
+        chosen[signals[signal] & live & changes] = signal
+    changed = np.flatnonzero(chosen >= 0)
+    for row in changed.tolist():
+        signal = Signal(int(chosen[row]))
+        to = NEXT_STATE[health.state[row], signal]
+        verdicts.append(
+            VerdictRow(
+                kind="appliance",
+                entity=fleet.appliances.names[row],
+                from_state=ApplianceState(health.state[row]).name,
+                to_state=ApplianceState(to).name,
+                reason=REASONS[NEXT_REASON[health.state[row], signal]],
+                detail=_detail(signal, health, row, now_ms, config),
+            )
+        )
+    _apply(health, changed, chosen[changed], now_ms, config)
+    return verdicts
+
+
+def _in(health: Health, *states: ApplianceState) -> Bool:
+    return np.isin(health.state, np.array(states, dtype=np.uint8))
+
+
+def _watch(health: Health, now_ms: int, config: SteeringConfig) -> None:
+    """What has to be remembered between cuts: since when load is low, and who is suppressed."""
+    below = health.utilisation < config.health.saturated_leave
+    started = np.where(health.below_since_ms > 0, health.below_since_ms, now_ms)
+    health.below_since_ms = np.where(below, started, 0)
+    penalty = health.penalty_at(now_ms, config)
+    health.suppressed |= penalty >= max(config.health.penalty_suppress, 1)
+    health.suppressed &= penalty >= config.health.penalty_reuse
+
+
+def _blindness(
+    health: Health, fleet: Fleet, overdue: Bool, now_ms: int, config: SteeringConfig
+) -> list[VerdictRow]:
+    """Keep `blind_until_ms`: how long silence proves nothing, because most reports are missing."""
+    limit_ms = config.health.stale_after_ms
+    heard = fleet.appliance_alive & (health.heard_ms > 0)
+    heard &= ~_in(health, ApplianceState.STALE, ApplianceState.DOWN)
+    quiet = int((heard & (now_ms - health.heard_ms >= limit_ms * 2 // 3)).sum())
+    many = int(heard.sum())
+    if many >= BLIND_MIN and 2 * quiet > many:
+        health.blind_until_ms = now_ms + limit_ms
+    was, blind = health.blind, now_ms < health.blind_until_ms
+    health.blind = blind and (was or bool((heard & overdue).any()))
+    if health.blind == was:
+        return []
+    return [
+        VerdictRow(
+            kind="cell",
+            entity=str(fleet.partition),
+            from_state="REPORTING" if health.blind else "BLIND",
+            to_state="BLIND" if health.blind else "REPORTING",
+            reason=Reason.PANIC if health.blind else Reason.RELEASED,
+            detail=f"{quiet} of {many} appliances quiet for {limit_ms * 2 / 3000:.1f} s or more",
+        )
+    ]
+
+
+def _signals(
+    health: Health, fleet: Fleet, overdue: Bool, now_ms: int, config: SteeringConfig
+) -> dict[Signal, Bool]:
+    """Mask of each signal over the appliances."""
+    limits, service = config.health, health.service
+    fresh = (health.heard_ms > 0) & ~overdue
+    never = (health.state == _S.STALE) & (health.reason == CODE[Reason.NEVER_REPORTED])
+    says_ok = fresh & (service == Service.OK)
+    ramp_done = (health.ramp_from_ms == 0) | (now_ms - health.ramp_from_ms >= limits.slow_start_ms)
+    below_ms = now_ms - health.below_since_ms
+    relieved = (health.below_since_ms > 0) & (below_ms >= limits.saturated_leave_after_ms)
+    signals = {
+        Signal.FAILED_REPORT: (fresh & (service == Service.FAILED)) | health.failed_seen,
+        Signal.SILENT: overdue & (not health.blind),
+        Signal.ERRORS: fresh & (health.bad_run >= limits.error_reports),
+        Signal.OUTLIER: outliers(
+            health, fleet, fresh & fleet.live_appliances() & _in(health, *_SERVING), config
+        ),
+        Signal.DRAIN_REPORT: fresh & (service == Service.DRAINING),
+        Signal.FILL_REPORT: fresh & (service == Service.FILLING),
+        Signal.FIRST_REPORT: says_ok & never & (health.good_run > 0),
+        Signal.RECOVERED: fresh & (health.good_run >= limits.recover_reports),
+        Signal.OK_REPORT: says_ok,
+        Signal.RAMP_DONE: fresh & ramp_done,
+        Signal.OVER_TARGET: fresh & (health.utilisation >= limits.saturated_enter),
+        Signal.RELIEVED: fresh & relieved,
+    }
+    due = np.zeros(len(fresh), dtype=np.bool_)
+    for signal in PROMOTIONS:
+        due |= signals[signal] & (NEXT_STATE[health.state, signal] >= 0)
+        signals[signal] = signals[signal] & ~health.suppressed
+    signals[Signal.HELD] = due & health.suppressed
+    return signals
+
+
+def _apply(
+    health: Health,
+    rows: Int64,
+    signals: npt.NDArray[np.int16],
+    now_ms: int,
+    config: SteeringConfig,
+) -> None:
+    """Move `rows` as their signals say, with what goes along: clocks, runs, ramp and penalty."""
+    before = health.state[rows]
+    after = NEXT_STATE[before, signals].astype(np.uint8)
+    health.reason[rows] = NEXT_REASON[before, signals]
+    health.state[rows] = after
+    health.since_ms[rows[after != before]] = now_ms
+    unknown = np.isin(after, (_S.DOWN, _S.STALE))
+    health.good_run[rows[unknown]] = health.bad_run[rows[unknown]] = 0
+    starts = (after == _S.PROBATION) & np.isin(before, (_S.DRAINING, _S.DOWN, _S.STALE))
+    health.ramp_from_ms[rows[starts]] = now_ms
+    health.ramp_from_ms[rows[after == _S.UP]] = 0
+    fell = rows[(after == _S.DOWN) & np.isin(before, _SERVING)]
+    limits = config.health
+    most = max(limits.penalty_reuse * PENALTY_CEILING, limits.penalty_suppress)
+    penalty = health.penalty_at(now_ms, config)[fell] + limits.penalty_per_failure
+    health.penalty[fell] = np.minimum(penalty, most)
+    health.penalty_at_ms[fell] = now_ms
+    health.failed_seen[:] = False
+
+
+def _detail(signal: Signal, health: Health, row: int, now_ms: int, config: SteeringConfig) -> str:
+    """The numbers that a change rests on."""
+    limits = config.health
+    errors, requests = health.errors[row], health.requests[row]
+    load = f"utilisation {health.utilisation[row]:.3f}"
+    silent_s, stale_s = (now_ms - health.heard_ms[row]) / 1000, limits.stale_after_ms / 1000
+    below_s = (now_ms - health.below_since_ms[row]) / 1000
+    match signal:
+        case Signal.SILENT:
+            return f"silent for {silent_s:.1f} s, limit {stale_s:.1f} s"
+        case Signal.ERRORS:
+            bad_run = health.bad_run[row]
+            return f"{errors} of {requests} requests failed, {bad_run} bad reports in a row"
+        case Signal.OUTLIER:
+            return f"{errors} of {requests} requests failed, clearly more than at its peers"
+        case Signal.HELD:
+            penalty = health.penalty_at(now_ms, config)[row]
+            return f"penalty {penalty}, held until it is below {limits.penalty_reuse}"
+        case Signal.RECOVERED:
+            return f"{health.good_run[row]} good reports in a row"
+        case Signal.RAMP_DONE:
+            return f"slow start of {limits.slow_start_ms / 1000:.1f} s is over"
+        case Signal.OVER_TARGET:
+            return f"{load}, limit {limits.saturated_enter:.3f}"
+        case Signal.RELIEVED:
+            return f"{load}, below {limits.saturated_leave:.3f} for {below_s:.1f} s"
+        case _:
+            failed = signal is Signal.FAILED_REPORT  # perhaps not in its newest report
+            return f"reported {(Service.FAILED if failed else Service(health.service[row])).name}"

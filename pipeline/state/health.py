@@ -1,0 +1,280 @@
+"""What each appliance says of itself, smoothed, and the memory of its state machine.
+
+Idea: one column per quantity, one row per appliance of the fleet. A report changes its row;
+whether that changes the appliance's state is decided afterwards, for all rows at once
+(decide/health.py).
+Rule: reports of one appliance are folded in the order of the log, each smoothing the one before
+(several in one cut: round by round). A report older than what is known is counted and changes
+nothing. Silence is measured by the cut's clock from the cut that brought the last report, not by
+the publisher's: a clock a minute off must neither keep a dead machine alive nor bury a living one.
+Sources: smoothing by a quarter takes 2.4 reports (12 s at one every 5 s) to forget half; slow
+start from a tenth is Envoy's (min_weight_percent 10); the ceiling of the penalty is FRR's
+max-suppress of 60 minutes: reuse times 2 to the number of half-lives in it.
+Rejected: exponential decay by exp() (other last bits on another CPU); a moving window of reports
+per appliance (no better than one number, and a hundred times the memory).
+"""
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pipeline.config import SteeringConfig
+from pipeline.reasons import Noted, Reason, Refusal
+from pipeline.state import screens
+from pipeline.state.fleet import Fleet
+from pipeline.state.ids import Bool, Int64, bad_ids, grown, rounds
+from pipeline.wire.rows import OFFSET, Account, TopicRows, screen
+
+UInt8 = npt.NDArray[np.uint8]
+Float64 = npt.NDArray[np.float64]
+
+SMOOTHING = 0.25  # share of a new report in the smoothed utilisation
+UTILISATION_MAX = 10.0  # an appliance that says it sends ten times what it can is not believed more
+FULL = 10_000  # shares of capacity are ten-thousandths
+RAMP_STEPS = 10  # slow start goes from 1/10 to 10/10, so that weights move ten times, not per cut
+SATURATED_STEP = 100  # and the share of a saturated appliance moves by whole per cents
+ROUNDS_MAX = 100  # reports of one appliance folded one by one in a cut; of more, the newest
+
+#: Reasons by the code that stands in `Health.reason`.
+REASONS: tuple[Reason, ...] = tuple(Reason)
+CODE: dict[Reason, int] = {reason: code for code, reason in enumerate(REASONS)}
+
+
+class ApplianceState(IntEnum):
+    """What the plane makes of an appliance; `Health.state` holds the numbers."""
+
+    UP = 0
+    PROBATION = 1  # back after a failure: slow start
+    FILLING = 2  # serves while it is being filled, with a share of its capacity
+    DRAINING = 3  # takes nothing new
+    SATURATED = 4  # above target: less than its capacity is usable
+    DOWN = 5  # known to be bad
+    STALE = 6  # nothing is known: never reported, or silent
+
+
+class Service(IntEnum):
+    """What an appliance says of its own service, in the order of the schema."""
+
+    OK = 0
+    DRAINING = 1
+    FILLING = 2
+    FAILED = 3
+
+
+#: Column -> (type, what stands there before the first report).
+_COLUMNS: dict[str, tuple[type[np.generic], float]] = {
+    "last_at_ms": (np.int64, 0),
+    "heard_ms": (np.int64, 0),
+    "service": (np.uint8, Service.OK),
+    "egress_bps": (np.int64, 0),
+    "capacity_bps": (np.int64, 0),
+    "utilisation": (np.float64, 0),
+    "cpu": (np.float64, 0),
+    "disk": (np.float64, 0),
+    "connections": (np.int64, 0),
+    "requests": (np.int64, 0),
+    "errors": (np.int64, 0),
+    "ttfb_ms": (np.int64, 0),
+    "retransmits": (np.int64, 0),
+    "good_run": (np.int64, 0),
+    "bad_run": (np.int64, 0),
+    "failed_seen": (np.bool_, 0),
+    "state": (np.uint8, ApplianceState.STALE),
+    "reason": (np.uint8, CODE[Reason.NEVER_REPORTED]),
+    "since_ms": (np.int64, 0),
+    "ramp_from_ms": (np.int64, 0),
+    "below_since_ms": (np.int64, 0),
+    "penalty": (np.int64, 0),
+    "penalty_at_ms": (np.int64, 0),
+    "suppressed": (np.bool_, 0),
+}
+_REPORTED = (
+    *("service", "egress_bps", "capacity_bps", "cpu", "disk"),
+    *("connections", "requests", "errors", "ttfb_ms", "retransmits"),
+)
+_LIMITS = (
+    ("egress_bps", screens.BPS_MAX),
+    ("capacity_bps", screens.BPS_MAX),
+    ("connections", screens.COUNT_MAX),
+    ("requests", screens.COUNT_MAX),
+    ("errors", screens.COUNT_MAX),
+    ("ttfb_ms", screens.COUNT_MAX),
+    ("retransmits", screens.COUNT_MAX),
+)
+_FRACTIONS = (("cpu", 0.0, screens.FRACTION_MAX), ("disk", 0.0, screens.FRACTION_MAX))
+
+
+class Health:
+    """One row per appliance id of the fleet (`sync` brings the columns to its length)."""
+
+    last_at_ms: (
+        Int64  # of the newest report, by its publisher's clock, never ahead of the cut; 0 never
+    )
+    heard_ms: Int64  # at_ms of the cut that brought it; 0: never reported
+    service: UInt8  # Service
+    egress_bps: Int64
+    capacity_bps: Int64  # as reported; 0: not reported
+    utilisation: Float64  # egress / capacity, smoothed
+    cpu: Float64
+    disk: Float64
+    connections: Int64
+    requests: Int64  # requests, errors, ttfb_ms, retransmits: of the newest report
+    errors: Int64
+    ttfb_ms: Int64
+    retransmits: Int64
+    good_run: Int64  # reports in a row that were good, and bad
+    bad_run: Int64
+    failed_seen: Bool  # FAILED was reported since the states were last evaluated
+    state: UInt8  # ApplianceState
+    reason: UInt8  # index into REASONS
+    since_ms: Int64  # when it came into its state
+    ramp_from_ms: Int64  # when its slow start began; 0: it has none
+    below_since_ms: Int64  # since when utilisation is below saturated_leave; 0: it is not
+    penalty: Int64  # for flapping, as of penalty_at_ms
+    penalty_at_ms: Int64
+    suppressed: Bool  # the penalty went above suppress and is not yet below reuse
+
+    def __init__(self) -> None:
+        self.blind_until_ms = (
+            0  # most reports are missing at once: silence means nothing until then
+        )
+        self.blind = False
+        for column, (dtype, _) in _COLUMNS.items():
+            setattr(self, column, np.empty(0, dtype=dtype))
+
+    def sync(self, fleet: Fleet) -> None:
+        """Bring every column to the length of the fleet; new rows never reported."""
+        size = len(fleet.appliances)
+        if len(self.state) < size:
+            for column, (_, fill) in _COLUMNS.items():
+                setattr(self, column, grown(getattr(self, column), size, fill))
+
+    def reason_of(self, appliance: int) -> Reason:
+        """Why this appliance is in its state."""
+        return REASONS[int(self.reason[appliance])]
+
+    def fold(
+        self, rows: TopicRows, fleet: Fleet, now_ms: int, config: SteeringConfig, account: Account
+    ) -> None:
+        """Take over the rows of appliance.health."""
+        self.sync(fleet)
+        frame = rows.frames.get("Health")
+        if frame is None:
+            return
+        index = fleet.appliances.index(frame.get_column("appliance"))
+        frame = frame.with_columns(row=index)
+        frame = screen(rows.topic, frame, _checks(frame, fleet, now_ms, config), account)
+        frame = frame.sort(OFFSET)
+        account.fold(rows.topic, frame.height)
+        if not frame.height:
+            return
+        columns = {
+            name: frame.get_column(name).to_physical().to_numpy()
+            for name in ("row", "at_ms", *_REPORTED)
+        }
+        parts, left_out = rounds(columns["row"], ROUNDS_MAX)
+        account.note(Noted.LATE, len(left_out))
+        self._failures({name: column[left_out] for name, column in columns.items()})
+        for part in parts:
+            one_each = {name: column[part] for name, column in columns.items()}
+            self._reports(one_each, fleet, now_ms, config, account)
+        np.minimum(self.last_at_ms, now_ms, out=self.last_at_ms)
+
+    def _failures(self, news: dict[str, npt.NDArray[Any]]) -> None:
+        """Remember who said FAILED: it counts even when the same cut also brings the recovery."""
+        told = (news["service"] == Service.FAILED) & (news["at_ms"] >= self.last_at_ms[news["row"]])
+        self.failed_seen[news["row"][told]] = True
+
+    def _reports(
+        self,
+        news: dict[str, npt.NDArray[Any]],
+        fleet: Fleet,
+        now_ms: int,
+        config: SteeringConfig,
+        account: Account,
+    ) -> None:
+        """Fold at most one report of each appliance."""
+        last = self.last_at_ms[news["row"]]
+        again = news["at_ms"] == last
+        for column in _REPORTED:
+            again &= news[column] == getattr(self, column)[news["row"]]
+        older = news["at_ms"] < last
+        account.note(Noted.DUPLICATE, int(again.sum()))
+        account.note(Noted.REORDERED, int(older.sum()))
+        news = {name: column[~(again | older)] for name, column in news.items()}
+        self._failures(news)
+        rows = news["row"]
+        for column in _REPORTED:
+            getattr(self, column)[rows] = news[column]
+        capacity = np.maximum(self.trusted_capacity_bps(fleet)[rows], 1)
+        measured = np.minimum(news["egress_bps"] / capacity, UTILISATION_MAX)
+        before = self.utilisation[rows]
+        smoothed = before + (measured - before) * SMOOTHING
+        self.utilisation[rows] = np.where(self.heard_ms[rows] == 0, measured, smoothed)
+        enough = news["requests"] >= config.health.requests_min
+        bad = enough & (news["errors"] > config.health.error_rate_max * news["requests"])
+        serving = (news["service"] == Service.OK) | (news["service"] == Service.FILLING)
+        self.bad_run[rows] = np.where(bad, self.bad_run[rows] + 1, 0)
+        self.good_run[rows] = np.where(serving & ~bad, self.good_run[rows] + 1, 0)
+        self.last_at_ms[rows] = news["at_ms"]
+        self.heard_ms[rows] = now_ms
+
+    def trusted_capacity_bps(self, fleet: Fleet) -> Int64:
+        """int64[n]: the lesser of what inventory and appliance say; a reported 0 says nothing."""
+        known = fleet.appliance_capacity_bps
+        return np.where(self.capacity_bps > 0, np.minimum(self.capacity_bps, known), known)
+
+    def penalty_at(self, now_ms: int, config: SteeringConfig) -> Int64:
+        """int64[n]: the penalties as of `now_ms`: halved for every half-life that has passed, in
+        between along a straight line (integers; at most 6 % above the exponential)."""
+        half_life = config.health.penalty_half_life_ms
+        passed = np.maximum(now_ms - self.penalty_at_ms, 0)
+        halved = self.penalty >> np.minimum(passed // half_life, 62)
+        value: Int64 = halved * (2 * half_life - passed % half_life) // (2 * half_life)
+        return value
+
+    def ramp(self, now_ms: int, config: SteeringConfig) -> Int64:
+        """int64[n]: share of capacity that slow start allows, in ten-thousandths."""
+        length = max(config.health.slow_start_ms, 1)
+        step = np.clip((now_ms - self.ramp_from_ms) * RAMP_STEPS // length + 1, 1, RAMP_STEPS)
+        step = np.where(self.suppressed, 1, step)
+        return np.where(self.ramp_from_ms == 0, FULL, step * (FULL // RAMP_STEPS))
+
+    def usable_bps(self, fleet: Fleet, now_ms: int, config: SteeringConfig) -> Int64:
+        """int64[n]: capacity that may be planned on, by state; 0 for what is not alive."""
+        self.sync(fleet)
+        ramp = self.ramp(now_ms, config)
+        excess = np.maximum(self.utilisation, config.health.saturated_enter)
+        relief = FULL * config.health.saturated_enter / excess
+        relief_steps = np.rint(relief).astype(np.int64) // SATURATED_STEP * SATURATED_STEP
+        filling = ramp * int(FULL * config.health.filling_share) // FULL
+        share = np.zeros(len(self.state), dtype=np.int64)
+        for state, of_capacity in (
+            (ApplianceState.UP, np.full_like(share, FULL)),
+            (ApplianceState.PROBATION, ramp),
+            (ApplianceState.FILLING, filling),
+            (ApplianceState.SATURATED, relief_steps),
+        ):
+            share = np.where(self.state == state, of_capacity, share)
+        usable = self.trusted_capacity_bps(fleet) * share // FULL
+        return np.where(fleet.live_appliances(), usable, 0)
+
+
+def _checks(
+    frame: pl.DataFrame, fleet: Fleet, now_ms: int, config: SteeringConfig
+) -> list[screens.Check]:
+    row = frame.get_column("row").to_numpy()
+    unknown = row < 0
+    unknown[~unknown] = ~fleet.appliance_alive[row[~unknown]]
+    errors, requests = (frame.get_column(name).to_numpy() for name in ("errors", "requests"))
+    return [
+        (Refusal.BAD_ID, bad_ids(frame.get_column("appliance"))),
+        (Refusal.UNKNOWN_APPLIANCE, unknown),
+        *screens.doubles(frame, _FRACTIONS),
+        screens.integers(frame, _LIMITS),
+        (Refusal.OUT_OF_RANGE, errors > requests),
+        *screens.times(frame, now_ms, config),
+    ]

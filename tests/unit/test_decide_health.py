@@ -1,0 +1,459 @@
+"""The appliance's state machine: every pair and reason, hysteresis both ways, mass silence."""
+
+import os
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import HealthConfig, SteeringConfig
+from pipeline.decide.health import BLIND_MIN, evaluate
+from pipeline.decide.transitions import TRANSITIONS, Signal, transition_table_markdown
+from pipeline.effects import VerdictRow
+from pipeline.reasons import Reason
+from pipeline.state.health import CODE, ApplianceState, Service
+from tests.frames import NOW_MS, HealthWorld, appliance, fleet_of, fleet_with, region, report, site
+
+S = ApplianceState
+GBPS = 1_000_000_000
+FULL_BPS = 100 * GBPS
+DOC = Path(__file__).parents[2] / "docs" / "health.md"
+BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
+
+
+def up(appliances: int = 1, config: SteeringConfig | None = None) -> HealthWorld:
+    """Appliances a0... that have reported once and are UP."""
+    world = HealthWorld(fleet_with(appliances), config or SteeringConfig())
+    world.cut(*(report(f"a{number}") for number in range(appliances)))
+    assert all(world.state(f"a{number}") is S.UP for number in range(appliances))
+    return world
+
+
+def moved(verdicts: list[VerdictRow]) -> list[tuple[str, str, str]]:
+    return [(one.from_state, one.to_state, one.reason) for one in verdicts]
+
+
+# The table
+
+
+def test_every_pair_is_decided_and_the_documentation_shows_it() -> None:
+    assert set(TRANSITIONS) == set(product(ApplianceState, Signal))
+    before, _, rest = DOC.read_text().partition(BEGIN)
+    text = before + BEGIN + transition_table_markdown() + END + rest.partition(END)[2]
+    if os.environ.get("EDGESTEER_REGENERATE") == "1":
+        DOC.write_text(text)
+    assert DOC.read_text() == text, "run this test with EDGESTEER_REGENERATE=1"
+
+
+def provoke(  # noqa: C901 (one case a signal)
+    world: HealthWorld, state: ApplianceState, signal: Signal
+) -> list[VerdictRow]:
+    """Put a0 into `state`, make `signal` true of it as far as it can be, and evaluate."""
+    health, now_ms, limits = world.health, world.now_ms, world.config.health
+    health.state[0], health.reason[0] = state, CODE[Reason.PROMOTED]
+    health.heard_ms[:] = now_ms
+    health.utilisation[0], health.ramp_from_ms[0] = 0.9, now_ms
+    health.good_run[0] = health.bad_run[0] = 0
+    # An appliance that is OK says so: what else it says must come from the signal.
+    says = {S.FILLING: Service.FILLING, S.DRAINING: Service.DRAINING, S.DOWN: Service.FAILED}
+    health.service[0] = says.get(state, Service.OK)
+    match signal:
+        case Signal.FAILED_REPORT:
+            health.service[0] = Service.FAILED
+        case Signal.SILENT:
+            health.heard_ms[0] = now_ms - limits.stale_after_ms
+        case Signal.ERRORS:
+            health.bad_run[0] = limits.error_reports
+        case Signal.OUTLIER:
+            health.errors[0] = 400
+        case Signal.DRAIN_REPORT:
+            health.service[0] = Service.DRAINING
+        case Signal.FILL_REPORT:
+            health.service[0] = Service.FILLING
+        case Signal.HELD:
+            health.penalty[0], health.penalty_at_ms[0] = limits.penalty_suppress, now_ms
+            health.service[0], health.good_run[0] = Service.OK, limits.recover_reports
+            health.ramp_from_ms[0] = 0
+        case Signal.FIRST_REPORT:
+            health.reason[0], health.good_run[0] = CODE[Reason.NEVER_REPORTED], 1
+        case Signal.RECOVERED:
+            health.good_run[0] = limits.recover_reports
+        case Signal.OK_REPORT:
+            health.service[0] = Service.OK
+        case Signal.RAMP_DONE:
+            health.ramp_from_ms[0] = now_ms - limits.slow_start_ms
+        case Signal.OVER_TARGET:
+            health.utilisation[0] = limits.saturated_enter
+        case Signal.RELIEVED:
+            health.utilisation[0] = 0.5
+            health.below_since_ms[0] = now_ms - limits.saturated_leave_after_ms
+    return evaluate(health, world.fleet, now_ms, world.config)
+
+
+@pytest.mark.parametrize(("state", "signal"), TRANSITIONS)
+def test_each_signal_does_to_each_state_what_the_table_says(
+    state: ApplianceState, signal: Signal
+) -> None:
+    world = HealthWorld(fleet_with(12))
+    world.cut(*(report(f"a{number}") for number in range(12)))
+    verdicts = provoke(world, state, signal)
+    to = TRANSITIONS[state, signal]
+    if to is None:
+        assert verdicts == []
+        assert world.state("a0") is state
+        return
+    assert moved(verdicts) == [(state.name, to[0].name, to[1])]
+    assert (world.state("a0"), world.reason("a0")) == to
+    assert verdicts[0].kind == "appliance"
+    assert verdicts[0].entity == "a0"
+    assert verdicts[0].detail
+
+
+def test_a_signal_that_is_nowhere_listed_is_an_error_at_import(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from pipeline.decide import transitions
+
+    monkeypatch.setitem(transitions._STAYS, S.UP, transitions._STAYS[S.UP][1:])
+    with pytest.raises(LookupError, match="UP and HELD"):
+        transitions._complete()
+
+
+# Life stories
+
+
+def test_an_appliance_that_never_reported_is_stale_and_its_first_report_takes_it_up() -> None:
+    world = HealthWorld(fleet_with(1))
+    assert world.cut() == []
+    assert (world.state("a0"), world.reason("a0")) == (S.STALE, Reason.NEVER_REPORTED)
+    assert world.usable_bps("a0") == 0
+    assert moved(world.cut(report("a0"))) == [("STALE", "UP", Reason.FIRST_REPORT)]
+    assert world.usable_bps("a0") == FULL_BPS
+
+
+def test_a_first_report_that_is_not_ok_does_not_take_it_up() -> None:
+    for service, state in (("FAILED", S.DOWN), ("DRAINING", S.DRAINING), ("FILLING", S.STALE)):
+        world = HealthWorld(fleet_with(1))
+        world.cut(report("a0", service=service))
+        assert world.state("a0") is state
+    world.cut(report("a0", service="FILLING"), after_ms=5_000)
+    world.cut(after_ms=1_000)
+    assert world.state("a0") is S.FILLING
+    assert world.usable_bps("a0") == FULL_BPS // 20  # a tenth of a half: it has to ramp up
+
+
+def test_a_failed_appliance_falls_at_once_and_comes_back_slowly() -> None:
+    world = up()
+    assert moved(world.cut(report("a0", service="FAILED"), after_ms=100)) == [
+        ("UP", "DOWN", Reason.REPORTED_FAILED)
+    ]
+    assert world.usable_bps("a0") == 0
+    assert world.cut(report("a0"), after_ms=5_000) == []
+    assert moved(world.cut(report("a0"), after_ms=5_000)) == [
+        ("DOWN", "PROBATION", Reason.SLOW_START)
+    ]
+    shares = []
+    for _ in range(30):
+        shares.append(world.usable_bps("a0") * 100 // FULL_BPS)
+        last = world.cut(report("a0"), after_ms=1_000)
+    assert shares[::3] == [10, 20, 30, 40, 50, 60, 70, 80, 90, 100]
+    assert moved(last) == [("PROBATION", "UP", Reason.PROMOTED)]
+
+
+def test_a_failure_counts_even_if_the_same_cut_brings_the_recovery() -> None:
+    world = up()
+    world.now_ms += 1_000
+    world.fold(report("a0", world.now_ms - 2, service="FAILED"), report("a0", world.now_ms - 1))
+    verdicts = evaluate(world.health, world.fleet, world.now_ms, world.config)
+    assert moved(verdicts) == [("UP", "DOWN", Reason.REPORTED_FAILED)]
+    assert verdicts[0].detail == "reported FAILED"
+
+
+def test_a_silent_appliance_goes_stale_at_the_deadline_and_not_before() -> None:
+    world = up(2)
+    limit_ms = world.config.health.stale_after_ms
+    assert world.cut(report("a1"), after_ms=limit_ms - 1) == []
+    verdicts = world.cut(after_ms=1)
+    assert moved(verdicts) == [("UP", "STALE", Reason.SILENT)]
+    assert verdicts[0].detail == "silent for 15.0 s, limit 15.0 s"
+    assert world.cut(after_ms=1) == []
+    world.cut(report("a0"), after_ms=1_000)
+    assert world.state("a0") is S.STALE
+    world.cut(report("a0"), after_ms=1_000)
+    assert (world.state("a0"), world.reason("a0")) == (S.PROBATION, Reason.SLOW_START)
+
+
+def test_a_draining_appliance_that_falls_silent_does_not_go_back_and_forth() -> None:
+    world = up()
+    assert moved(world.cut(report("a0", service="DRAINING"), after_ms=10)) == [
+        ("UP", "DRAINING", Reason.REPORTED_DRAINING)
+    ]
+    assert moved(world.cut(after_ms=15_000)) == [("DRAINING", "STALE", Reason.SILENT)]
+    assert [world.cut(after_ms=1_000) for _ in range(5)] == [[]] * 5
+
+
+def test_clocks_off_by_less_than_the_limit_make_nobody_stale() -> None:
+    world = up(2)
+    for _ in range(10):
+        world.now_ms += 5_000
+        account = world.fold(
+            report("a0", world.now_ms - 600_000 + _), report("a1", world.now_ms + 200_000)
+        )
+        assert account.folded["appliance.health"] == 2
+    # a0 began with a right clock, so what it now says lies before what is known.
+    assert (world.state("a0"), world.state("a1")) == (S.UP, S.UP)
+    assert evaluate(world.health, world.fleet, world.now_ms, world.config)[0].entity == "a0"
+    behind = HealthWorld(fleet_with(1))
+    for _ in range(10):
+        behind.now_ms += 5_000
+        behind.fold(report("a0", behind.now_ms - 600_000))
+        evaluate(behind.health, behind.fleet, behind.now_ms, behind.config)
+        assert behind.state("a0") is S.UP
+
+
+def test_filling_serves_with_a_share_and_comes_back_without_a_dip() -> None:
+    world = up()
+    assert moved(world.cut(report("a0", service="FILLING"), after_ms=10)) == [
+        ("UP", "FILLING", Reason.REPORTED_FILLING)
+    ]
+    assert world.usable_bps("a0") == FULL_BPS // 2
+    assert moved(world.cut(report("a0"), after_ms=5_000)) == [
+        ("FILLING", "PROBATION", Reason.REPORTED_OK)
+    ]
+    assert world.usable_bps("a0") == FULL_BPS
+    assert moved(world.cut(after_ms=1_000)) == [("PROBATION", "UP", Reason.PROMOTED)]
+
+
+def test_an_undrained_appliance_starts_slowly() -> None:
+    world = up()
+    world.cut(report("a0", service="DRAINING"), after_ms=10)
+    assert world.usable_bps("a0") == 0
+    assert moved(world.cut(report("a0"), after_ms=10)) == [
+        ("DRAINING", "PROBATION", Reason.REPORTED_OK)
+    ]
+    assert world.usable_bps("a0") == FULL_BPS // 10
+
+
+def test_errors_take_it_down_only_when_they_last_and_rest_on_enough_requests() -> None:
+    world = up()
+    bad = report("a0", requests=100, errors=51)
+    assert world.cut(bad, after_ms=5_000) == []
+    assert world.cut(bad, after_ms=5_000) == []
+    assert world.cut(report("a0"), after_ms=5_000) == []
+    for _ in range(5):
+        assert world.cut(report("a0", requests=99, errors=99), after_ms=5_000) == []
+    for expected in ([], [], [("UP", "DOWN", Reason.ERROR_RATE)]):
+        assert moved(world.cut(bad, after_ms=5_000)) == expected
+
+
+def test_saturation_has_hysteresis_in_level_and_in_time() -> None:
+    world = up()
+    health = world.health
+
+    def load(share: float, seconds: int) -> list[VerdictRow]:
+        verdicts = []
+        for _ in range(seconds):
+            health.utilisation[0] = share
+            verdicts += world.cut(report("a0", egress_bps=int(share * FULL_BPS)), after_ms=1_000)
+        return verdicts
+
+    assert load(0.94, 20) == []
+    assert moved(load(0.95, 1)) == [("UP", "SATURATED", Reason.SATURATED)]
+    assert world.usable_bps("a0") == FULL_BPS
+    assert load(1.0, 3) == []
+    assert world.usable_bps("a0") == FULL_BPS * 95 // 100
+    assert load(0.90, 60) == []
+    assert load(0.84, 9) == []
+    assert load(0.86, 1) == []
+    assert load(0.84, 10) == []
+    assert moved(load(0.84, 1)) == [("SATURATED", "UP", Reason.RELIEVED)]
+
+
+def test_flapping_holds_back_promotion_never_withdrawal() -> None:
+    world = up()
+
+    def flap() -> list[VerdictRow]:
+        first = world.cut(report("a0", service="FAILED"), after_ms=1_000)
+        assert world.state("a0") is S.DOWN
+        first += world.cut(report("a0"), after_ms=1_000)
+        return first + world.cut(report("a0"), after_ms=1_000)
+
+    for _ in range(6):
+        assert moved(flap())[-1] == ("DOWN", "PROBATION", Reason.SLOW_START)
+    assert moved(flap())[-1] == ("DOWN", "DOWN", Reason.FLAPPING)
+    half_life_s = world.config.health.penalty_half_life_ms // 1000
+    held = 0
+    while world.state("a0") is S.DOWN:
+        verdicts = world.cut(report("a0"), after_ms=5_000)
+        held += 5
+    assert moved(verdicts) == [("DOWN", "PROBATION", Reason.SLOW_START)]
+    assert 3 * half_life_s < held < 4 * half_life_s  # from 6000 or so below 750
+    world.cut(report("a0", service="FAILED"), after_ms=1_000)
+    assert world.state("a0") is S.DOWN
+
+
+def test_the_penalty_has_a_ceiling() -> None:
+    world = up()
+    for _ in range(100):
+        world.health.state[0] = S.UP
+        world.cut(report("a0", service="FAILED"), after_ms=1_000)
+    assert int(world.health.penalty[0]) == 12_000
+
+
+def test_silence_or_draining_is_no_way_out_of_a_suppression() -> None:
+    world = up()
+    world.health.penalty[0], world.health.penalty_at_ms[0] = 9_000, world.now_ms
+    world.cut(after_ms=15_000)
+    assert world.state("a0") is S.STALE
+    world.cut(report("a0"), after_ms=1_000)
+    assert moved(world.cut(report("a0"), after_ms=1_000)) == [("STALE", "DOWN", Reason.FLAPPING)]
+    world.cut(report("a0", service="DRAINING"), after_ms=1_000)
+    assert moved(world.cut(report("a0"), after_ms=1_000)) == [
+        ("DRAINING", "DRAINING", Reason.FLAPPING)
+    ]
+    assert world.cut(report("a0"), after_ms=1_000) == []
+
+
+# Outliers
+
+
+def test_an_outlier_among_its_peers_goes_down_and_not_more_than_a_tenth() -> None:
+    world = up(12)
+    reports = [report(f"a{n}", errors=300 + n if n < 2 else 0) for n in range(12)]
+    verdicts = world.cut(*reports, after_ms=5_000)
+    assert [(one.entity, one.reason) for one in verdicts] == [("a1", Reason.OUTLIER)]
+    assert "301 of 1000" in verdicts[0].detail
+    assert world.cut(*reports[:1], *reports[2:], after_ms=5_000) == []
+
+
+def test_too_few_hosts_too_few_requests_or_a_small_difference_make_no_outlier() -> None:
+    few = up(4)
+    assert few.cut(*(report(f"a{n}", errors=400 * (n == 0)) for n in range(4)), after_ms=5) == []
+    idle = up(12)
+    asked = [report(f"a{n}", requests=99, errors=49 * (n == 0)) for n in range(12)]
+    assert idle.cut(*asked, after_ms=5) == []
+    small = up(12)
+    assert small.cut(*(report(f"a{n}", errors=50 * (n == 0)) for n in range(12)), after_ms=5) == []
+
+
+def test_peers_are_those_of_the_cluster_or_else_of_the_site() -> None:
+    fleet = fleet_of(
+        region(),
+        site("s0"),
+        *(appliance(f"a{n}", "s0", cluster="c") for n in range(6)),
+        *(appliance(f"b{n}", "s0") for n in range(4)),
+    )
+    world = HealthWorld(fleet)
+    names = fleet.appliances.names
+    world.cut(*(report(name) for name in names))
+    verdicts = world.cut(
+        *(report(name, errors=300 * (name in ("a0", "b0"))) for name in names), after_ms=5_000
+    )
+    assert [one.entity for one in verdicts] == ["a0"]
+
+
+# Silence of many
+
+
+def test_when_most_fall_silent_at_once_reporting_is_doubted_and_not_the_appliances() -> None:
+    world = up(20)
+    talking = [report(f"a{n}") for n in range(4)]
+    seen = []
+    for _ in range(60):
+        seen += world.cut(*talking, after_ms=1_000)
+    assert [(one.kind, one.entity, *moved([one])[0]) for one in seen] == [
+        ("cell", "0", "REPORTING", "BLIND", Reason.PANIC)
+    ]
+    assert seen[0].detail == "16 of 20 appliances quiet for 10.0 s or more"
+    assert all(world.state(f"a{n}") is S.UP for n in range(20))
+    # Reports come back one after the other; who is not among them goes stale in the end.
+    back = []
+    for second in range(40):
+        told = range(4 + min(second, 12))
+        back += world.cut(*(report(f"a{n}") for n in told), after_ms=1_000)
+    kinds = [(one.kind, one.to_state) for one in back]
+    assert kinds[0] == ("cell", "REPORTING")
+    assert back[0].reason == Reason.RELEASED
+    assert sorted(one.entity for one in back[1:]) == ["a16", "a17", "a18", "a19"]
+    assert {one.to_state for one in back[1:]} == {"STALE"}
+
+
+def test_it_does_not_matter_how_the_last_reports_were_spread_in_time() -> None:
+    world = up(20)
+    for second in range(5):
+        world.cut(*(report(f"a{n}") for n in range(second, 20, 5)), after_ms=1_000)
+    verdicts = [one for _ in range(40) for one in world.cut(after_ms=1_000)]
+    assert [one.kind for one in verdicts] == ["cell"]
+
+
+def test_half_or_fewer_or_a_handful_are_believed_to_be_silent_themselves() -> None:
+    half = up(20)
+    seen = [
+        one
+        for _ in range(20)
+        for one in half.cut(*(report(f"a{n}") for n in range(10)), after_ms=1_000)
+    ]
+    assert {(one.kind, one.to_state) for one in seen} == {("appliance", "STALE")}
+    assert len(seen) == 10
+    handful = up(BLIND_MIN - 1)
+    assert len(handful.cut(after_ms=15_000)) == BLIND_MIN - 1
+
+
+def test_a_failure_is_still_seen_while_most_are_silent() -> None:
+    world = up(20)
+    for _ in range(30):
+        world.cut(report("a0"), after_ms=1_000)
+    assert world.health.blind
+    assert moved(world.cut(report("a0", service="FAILED"), after_ms=10)) == [
+        ("UP", "DOWN", Reason.REPORTED_FAILED)
+    ]
+
+
+# Quiet
+
+
+def test_l10_under_constant_input_there_are_no_verdicts() -> None:
+    world = up(50)
+    load = {f"a{n}": int((0.5 + 0.009 * n) * FULL_BPS) for n in range(50)}
+    noise = []
+    for second in range(300):
+        told = [report(name, egress_bps=bps) for name, bps in load.items()][second % 5 :: 5]
+        verdicts = world.cut(*told, after_ms=1_000)
+        if second >= 120:
+            noise += verdicts
+    assert noise == []
+
+
+def test_what_is_gone_from_the_inventory_is_left_alone() -> None:
+    from tests.frames import fold_fleet
+
+    world = up(2)
+    fold_fleet(world.fleet, tombstones=[b"appliance:a0"])
+    assert world.usable_bps("a0") == 0
+    assert [one.entity for one in world.cut(after_ms=15_000)] == ["a1"]
+
+
+def test_an_empty_fleet_has_no_verdicts() -> None:
+    world = HealthWorld(fleet_of())
+    assert world.cut() == []
+    assert world.health.usable_bps(world.fleet, NOW_MS, world.config).size == 0
+
+
+def test_every_reason_of_the_table_can_be_given() -> None:
+    given = {to[1] for to in TRANSITIONS.values() if to is not None}
+    assert given == {
+        *(Reason.REPORTED_OK, Reason.REPORTED_FAILED, Reason.REPORTED_DRAINING),
+        *(Reason.REPORTED_FILLING, Reason.FIRST_REPORT, Reason.SILENT, Reason.ERROR_RATE),
+        *(Reason.SATURATED, Reason.RELIEVED, Reason.SLOW_START, Reason.PROMOTED),
+        *(Reason.FLAPPING, Reason.OUTLIER),
+    }
+
+
+def test_a_ramp_of_no_length_is_over_at_once() -> None:
+    config = SteeringConfig(health=HealthConfig(slow_start_ms=0))
+    world = up(config=config)
+    world.cut(report("a0", service="DRAINING"), after_ms=10)
+    world.cut(report("a0"), after_ms=10)
+    assert moved(world.cut(after_ms=10)) == [("PROBATION", "UP", Reason.PROMOTED)]
+    assert np.all(world.health.ramp(world.now_ms, config) == 10_000)
