@@ -11,7 +11,7 @@ then. A part of a region that falls silent is believed to be down: its neighbour
 there is no need to guess. Rejected: Envoy's 50 % between sites, which would go on sending to sites
 that lost power."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,13 +30,15 @@ REASON_OF_STATUS = {NO_CAPACITY: Reason.NO_CAPACITY, CLASS_NOT_SERVED: Reason.CL
 class Appliances:
     """What is asked about the N living appliances, and the S sites with R regions they stand in:
     site int32[N]; serves uint8[N] bits; usable_bps, capacity_bps int64[N]; withdrawn bool[N]: out
-    by its own report; site_region int32[S]; link_bps int64[S], -1 where a site has no links."""
+    by its own report; heard bool[N]: has ever reported; site_region int32[S]; link_bps int64[S], -1
+    where a site has no links."""
 
     site: I32
     serves: U8
     usable_bps: I64
     capacity_bps: I64
     withdrawn: Bools
+    heard: Bools
     site_region: I32
     link_bps: I64
     regions: int
@@ -60,6 +62,7 @@ class Eligibility:
 def decide_eligibility(asked: Appliances) -> Eligibility:
     """Status and capacity of every (site, class)."""
     sites = len(asked.site_region)
+    asked = replace(asked, usable_bps=_presumed(asked))
     serves = ((asked.serves[:, None] >> np.arange(CLASSES, dtype=np.uint8)) & 1).astype(np.bool_)
     served = _sum(serves.astype(np.int64), asked.site, sites) > 0
     usable = _sum(np.where(serves, asked.usable_bps[:, None], 0), asked.site, sites)
@@ -78,6 +81,16 @@ def decide_eligibility(asked: Appliances) -> Eligibility:
     able = (usable > 0) & open_link
     status = np.where(able, ELIGIBLE, np.where(served, NO_CAPACITY, CLASS_NOT_SERVED))
     return Eligibility(status.astype(np.uint8), panic, site_bps, usable)
+
+
+def _presumed(asked: Appliances) -> I64:
+    """Usable capacity; that of the inventory for what never reported while a region still starts
+    up."""
+    region = asked.site_region[asked.site]
+    living = np.bincount(region + 1, minlength=asked.regions + 1)
+    heard = np.bincount(region[asked.heard] + 1, minlength=asked.regions + 1)
+    starting = 2 * heard < living
+    return np.where(starting[region + 1] & ~asked.heard, asked.capacity_bps, asked.usable_bps)
 
 
 def _without(usable: I64, site_region: I32, regions: int) -> Bools:

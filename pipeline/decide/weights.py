@@ -25,6 +25,7 @@ Taiji found shifts not worth making).
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +79,14 @@ def apportion(capacities: Sequence[int], total: int = TOTAL) -> list[int]:
     return seats
 
 
+class Spread(StrEnum):
+    """What the weights of a site rest on."""
+
+    BY_HEALTH = "BY_HEALTH"
+    PANIC = "PANIC"  # inventory capacity: the evidence of health is not believed
+    LAST_GOOD = "LAST_GOOD"  # nothing is usable: as they were
+
+
 @dataclass(frozen=True, slots=True)
 class Members:
     """Columns of all N appliances by id: names; site int32[N], -1 for those that do not live;
@@ -95,13 +104,13 @@ class Members:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """The weights of one site. members: appliance ids in the order of their names; panic: health
-    was ignored; healthy, counted: how many of those that did not withdraw are healthy."""
+    """The weights of one site. members: appliance ids in the order of their names; healthy,
+    counted: how many of those that did not withdraw are healthy."""
 
     site: int
     members: tuple[int, ...]
     weights: tuple[int, ...]
-    panic: bool
+    spread: Spread
     healthy: int
     counted: int
 
@@ -116,9 +125,9 @@ class Weigher:
         self._usable: I64 = np.empty(0, np.int64)
         self._mark: I64 = np.empty(0, np.int64)
 
-    def members(self, site: int) -> int:
-        """How many appliances live at a site."""
-        return len(self._by_site.get(site, ()))
+    def sites(self) -> set[int]:
+        """The sites that have appliances."""
+        return set(self._by_site)
 
     def weigh(
         self, asked: Members, version: int, min_shift: int, panic_below: float
@@ -153,14 +162,17 @@ class Weigher:
         counted = ~asked.withdrawn[ids]
         healthy = int((asked.healthy[ids] & counted).sum())
         panic = healthy < panic_below * int(counted.sum())
+        believed = np.where(counted, asked.capacity_bps[ids], 0) if panic else asked.usable_bps[ids]
         bases = (
-            np.where(counted, asked.capacity_bps[ids], 0) if panic else asked.usable_bps[ids],
-            self._weight[ids],  # the last good ones, as they are unless a member left
-            asked.capacity_bps[ids],  # there never were any
-            np.ones(len(ids), np.int64),
+            (Spread.PANIC if panic else Spread.BY_HEALTH, believed),
+            (Spread.LAST_GOOD, self._weight[ids]),  # as they are, unless a member left
+            (Spread.LAST_GOOD, asked.capacity_bps[ids]),  # there never were any
+            (Spread.LAST_GOOD, np.ones(len(ids), np.int64)),
         )
-        weights = next(found for basis in bases if any(found := apportion(basis.tolist())))
+        spread, weights = next(
+            (spread, seats) for spread, basis in bases if any(seats := apportion(basis.tolist()))
+        )
         self._weight[ids] = weights
         return Weighed(
-            site, tuple(ids.tolist()), tuple(weights), panic, healthy, int(counted.sum())
+            site, tuple(ids.tolist()), tuple(weights), spread, healthy, int(counted.sum())
         )

@@ -1,0 +1,268 @@
+"""The cell: all that one partition remembers, and `step`, the door between state and decisions.
+
+    cell(n), effects(n) = step(cell(n - 1), rows between cut n - 1 and cut n, cut n, config)
+
+`step` is pure but for changing the cell it is given: the same log gives the same bytes (L1). Every
+cut folds all rows, decides the appliances' states, the weights of the sites whose members changed
+and the eligibility of sites. A TICK or TAKEOVER also takes routes, paths and demand over into the
+tables; an URGENT cut reacts only where eligibility changed, with the demand last planned for:
+nothing in it costs time in proportion to prefixes."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from pipeline.config import SteeringConfig
+from pipeline.cut import Cause, Cut
+from pipeline.decide.assignment import CLASSES, I64, Bools
+from pipeline.decide.eligibility import Appliances, decide_eligibility
+from pipeline.decide.health import evaluate
+from pipeline.decide.sites import SiteMemory
+from pipeline.decide.weights import Members, Spread, Weighed, Weigher
+from pipeline.effects import Effects, EpochDraft, Record, VerdictRow
+from pipeline.publish import Ledger
+from pipeline.reasons import Reason
+from pipeline.regions import Region, Staged
+from pipeline.state.demand import Demand
+from pipeline.state.fleet import Fleet
+from pipeline.state.health import REASONS, ApplianceState, Health, Service
+from pipeline.state.links import Links
+from pipeline.state.paths import Paths
+from pipeline.state.routes import Routes
+from pipeline.wire.encode import encode
+from pipeline.wire.rows import Account, TopicRows
+from schemas.registry import (
+    APPLIANCE_HEALTH,
+    BGP_ROUTES,
+    FLEET_INVENTORY,
+    INPUTS,
+    PLAY_EVENTS,
+    TRAFFIC_LINKS,
+    TRAFFIC_PATHS,
+)
+
+_HEALTHY = np.isin(
+    np.arange(len(ApplianceState)),
+    [
+        ApplianceState.UP,
+        ApplianceState.PROBATION,
+        ApplianceState.FILLING,
+        ApplianceState.SATURATED,
+    ],
+)
+_WITHDRAWN = (Service.DRAINING, Service.FAILED)
+_SESSION_NEWS = ("PeerUp", "PeerDown")
+
+
+class Cell:
+    """The sections of one partition, its regions by id, and the Ledger of what it has published."""
+
+    def __init__(self, partition: int, partitions: int) -> None:
+        self.partition, self.partitions = partition, partitions
+        self.fleet, self.routes, self.health = Fleet(), Routes(), Health()
+        self.links, self.paths, self.demand = Links(), Paths(), Demand()
+        self.ledger = Ledger()
+        self.regions: dict[int, Region] = {}
+        self.sites = SiteMemory()
+        self.eligibility = decide_eligibility(_appliances(self, np.empty(0, np.int64)))
+        self.now_ms = 0
+        self._weigher = Weigher()
+        self._weighed_sites: set[int] = set()
+        self._cause = False
+        self._placed = (-1, "")
+
+    # -- what tools and metrics ask
+
+    def states(self) -> dict[str, int]:
+        """How many living appliances are in each state."""
+        counts = np.bincount(
+            self.health.state[self.fleet.live_appliances()], minlength=len(ApplianceState)
+        )
+        return {state.name: int(counts[state]) for state in ApplianceState}
+
+    def projected_bps(self) -> I64:
+        """Projected load of each site by class, int64[S, 3]."""
+        total = np.zeros((len(self.fleet.sites), CLASSES), np.int64)
+        for region in self.regions.values():
+            load = region.shares.sites.load
+            total[: len(load)] += load
+        return total // 10
+
+    def demand_bps(self) -> I64:
+        """Demand of all client blocks by class, int64[3]."""
+        return self.demand.level_bps(self.now_ms).sum(axis=0)
+
+    def published_records(self, topic: str) -> Iterator[tuple[bytes, bytes]]:
+        """(key, value) of every record that the cell has published on a table topic."""
+        return self.ledger.records(topic, self.fleet.sites.names)
+
+
+def step(cell: Cell, rows: Mapping[str, TopicRows], cut: Cut, config: SteeringConfig) -> Effects:
+    """Fold `rows` (by topic), then decide. Raises LogError if a row is unaccounted for (L3)."""
+    account = Account()
+    _fold(cell, rows, cut, config, account)
+    account.close()
+    cell.now_ms = cut.at_ms
+    fleet, staged = cell.fleet, Staged()
+    cell.sites.grow(len(fleet.sites))
+    staged.verdicts += evaluate(cell.health, fleet, cut.at_ms, config)
+    usable = cell.health.usable_bps(fleet, cut.at_ms, config)
+    weights = _weigh(cell, usable, config, staged.verdicts)
+    cell.eligibility = decide_eligibility(_appliances(cell, usable))
+    changed, verdicts = cell.sites.eligibility(
+        fleet.sites.names, fleet.site_alive, cell.eligibility
+    )
+    staged.verdicts += verdicts
+    if cut.cause is Cause.URGENT:
+        for region in cell.regions.values():
+            region.react(cell.eligibility, changed, config)
+    else:
+        _tick(cell, changed, config, staged)
+    for region in cell.regions.values():
+        staged.groups += cell.ledger.set_groups(region.name, fleet.sites.names)
+    return Effects(
+        tables=[*weights, *staged.groups, *staged.prefixes, *staged.died],
+        verdicts=staged.verdicts,
+        refused=account.refused,
+        epoch=_epoch(cell, account),
+    )
+
+
+def reconcile(cell: Cell, topic: str, held: Mapping[bytes, bytes]) -> list[Record]:
+    """What to write so that a table topic that holds `held` holds what the cell has published."""
+    return cell.ledger.reconcile(topic, held, cell.fleet.sites.names)
+
+
+def _fold(
+    cell: Cell,
+    rows: Mapping[str, TopicRows],
+    cut: Cut,
+    config: SteeringConfig,
+    account: Account,
+) -> None:
+    """Every topic's rows into its section, in the order of INPUTS."""
+    fleet, now_ms = cell.fleet, cut.at_ms
+    for topic in INPUTS:
+        arrived = rows.get(topic.name)
+        if arrived is None:
+            continue
+        account.arrive(arrived)
+        if topic is FLEET_INVENTORY:
+            fleet.fold(arrived, cell.partition, cell.partitions, account)
+        elif topic is BGP_ROUTES:
+            cell.routes.fold(arrived, now_ms, config, account, fleet)
+            cell._cause |= any(name in arrived.frames for name in _SESSION_NEWS)
+        elif topic is APPLIANCE_HEALTH:
+            cell.health.fold(arrived, fleet, now_ms, config, account)
+        elif topic is TRAFFIC_LINKS:
+            cell.links.fold(arrived, fleet, now_ms, config, account)
+        elif topic is TRAFFIC_PATHS:
+            cell.paths.fold(arrived, fleet, now_ms, config, account)
+        elif topic is PLAY_EVENTS:
+            cell.demand.fold(arrived, fleet, now_ms, config, account)
+
+
+def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> None:
+    """Tables and shares of every region."""
+    fleet = cell.fleet
+    placed = (fleet.placement_version, config.hash())
+    cause, cell._cause, cell._placed = cell._cause or placed != cell._placed, False, placed
+    cell.demand.compact(cell.now_ms, config)
+    for index, name in enumerate(fleet.regions.names):
+        if index not in cell.regions and fleet.region_alive[index]:
+            cell.regions[index] = Region(index, name, cell.ledger)
+    for index, region in cell.regions.items():
+        change = region.table.update(cell.routes, fleet, cell.paths, config)
+        region.take(change, cell.now_ms, cause, config, out)
+        if region.plan(cell.demand, cell.eligibility, changed, cell.now_ms, config):
+            out.verdicts += cell.sites.loads(
+                fleet.sites.names,
+                (fleet.site_region == index) & fleet.site_alive,
+                region.shares.sites.longer(len(fleet.sites)),
+                cell.now_ms,
+                config.health.saturated_leave_after_ms,
+            )
+
+
+def _appliances(cell: Cell, usable: I64) -> Appliances:
+    fleet, health = cell.fleet, cell.health
+    living = np.flatnonzero(fleet.live_appliances()) if len(fleet.appliances) else usable
+    return Appliances(
+        site=fleet.appliance_site[living],
+        serves=fleet.appliance_serves[living],
+        usable_bps=usable[living],
+        capacity_bps=fleet.appliance_capacity_bps[living],
+        withdrawn=np.isin(health.service[living], _WITHDRAWN),
+        heard=health.heard_ms[living] > 0,
+        site_region=fleet.site_region,
+        link_bps=cell.links.site_link_capacity_bps(fleet),
+        regions=len(fleet.regions),
+    )
+
+
+def _weigh(
+    cell: Cell, usable: I64, config: SteeringConfig, verdicts: list[VerdictRow]
+) -> list[Record]:
+    """Records of the sites whose weights, states or reasons changed; tombstones of sites that
+    left."""
+    fleet, health = cell.fleet, cell.health
+    live = fleet.live_appliances()
+    members = Members(
+        names=fleet.appliances.names,
+        site=np.where(live, fleet.appliance_site, -1).astype(np.int32),
+        capacity_bps=fleet.appliance_capacity_bps,
+        usable_bps=usable,
+        healthy=_HEALTHY[health.state],
+        withdrawn=np.isin(health.service, _WITHDRAWN),
+        mark=health.state.astype(np.int64) << 8 | health.reason,
+    )
+    found = cell._weigher.weigh(
+        members, fleet.version, config.assignment.min_shift, config.health.panic_below
+    )
+    verdicts += cell.sites.weighed(fleet.sites.names, found)
+    records = []
+    for one in found:
+        name = fleet.sites.names[one.site]
+        records += cell.ledger.set_weights(name, _site_weights(cell, one, members.withdrawn))
+        cell._weighed_sites.add(one.site)
+    for site in sorted(cell._weighed_sites - cell._weigher.sites()):
+        records += cell.ledger.drop_weights(fleet.sites.names[site])
+        cell._weighed_sites.discard(site)
+    return records
+
+
+def _site_weights(cell: Cell, weighed: Weighed, withdrawn: Bools) -> bytes:
+    fleet, health = cell.fleet, cell.health
+    region = int(fleet.site_region[weighed.site])
+    panic = weighed.spread is Spread.PANIC
+    return encode(
+        "SiteWeights",
+        {
+            "region": fleet.regions.names[region],
+            "site": fleet.sites.names[weighed.site],
+            "appliances": [
+                {
+                    "appliance": fleet.appliances.names[member],
+                    "weight": weight,
+                    "state": ApplianceState(health.state[member]).name,
+                    "reason": Reason.PANIC
+                    if panic and not withdrawn[member]
+                    else REASONS[health.reason[member]],
+                }
+                for member, weight in zip(weighed.members, weighed.weights, strict=True)
+            ],
+        },
+    )
+
+
+def _epoch(cell: Cell, account: Account) -> EpochDraft:
+    ledger = cell.ledger
+    return EpochDraft(
+        table_hash=ledger.table_hash,
+        prefixes=ledger.prefix_count(),
+        groups=ledger.group_count(),
+        sites=len(ledger.weights),
+        rows=dict(account.rows),
+        folded=dict(account.folded),
+        notes={str(name): count for name, count in sorted(account.notes.items())},
+    )

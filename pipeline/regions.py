@@ -1,0 +1,167 @@
+"""One region of a cell: its table as proximity has it, what of it is served, and what stands
+between.
+
+At a tick the region takes over what changed in its table, if the guard lets it pass, and plans
+shares; on urgent news it only reacts. What is published of it is in the cell's Ledger."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.config import SteeringConfig
+from pipeline.decide.assignment import CLASSES, I64, U64, Bools
+from pipeline.decide.eligibility import Eligibility
+from pipeline.decide.groups import RegionTable, TableChange
+from pipeline.decide.guard import Guard, Move
+from pipeline.decide.serving import ENTRY, Ranked
+from pipeline.decide.shares import RegionShares
+from pipeline.effects import Block, Record, VerdictRow
+from pipeline.publish import Keys, Ledger, PrefixDiff, PublishedPrefixes, keys_of
+from pipeline.reasons import Reason
+from pipeline.state.demand import Demand
+from pipeline.wire.address import prefix_bytes
+
+TEN_THOUSANDTHS = 10_000
+
+
+@dataclass(slots=True)
+class Staged:
+    """Table effects in the order in which they are sent: a thing before what names it."""
+
+    groups: list[Record | Block] = field(default_factory=list)
+    prefixes: list[Record | Block] = field(default_factory=list)
+    died: list[Record | Block] = field(default_factory=list)
+    verdicts: list[VerdictRow] = field(default_factory=list)
+
+
+class Region:
+    """`index`: id of the region in the fleet; `shares`: the groups that are served."""
+
+    def __init__(self, index: int, name: str, ledger: Ledger) -> None:
+        self.index, self.name = index, name
+        self.table = RegionTable(index)
+        self.shares = RegionShares()
+        self.guard = Guard()
+        self._ledger = ledger
+        self._prefixes = ledger.prefixes.setdefault(name, PublishedPrefixes())
+        ledger.groups[name] = self.shares.groups
+        self._planned_ms = 0
+        self._planned_for = (-1, "")
+        self._mapped: tuple[int, int, int] | None = None
+        self._block: I64 = np.empty(0, np.int64)
+        self._slot: I64 = np.empty(0, np.int64)
+
+    def take(
+        self, change: TableChange, now_ms: int, cause: bool, config: SteeringConfig, out: Staged
+    ) -> None:
+        """Serve what changed in the table, unless it is held back."""
+        held = self.guard.held_reason
+        served = self.shares.groups
+        if held is None:
+            diff = self._prefixes.diff(
+                _keys(change.hi, change.lo, change.length),
+                self.table.id[change.group],
+                _keys(change.removed_hi, change.removed_lo, change.removed_length),
+            )
+            born, died = change.born, change.died
+        else:
+            table = self.table
+            keys = _keys(table.hi, table.lo, table.length)
+            diff = self._prefixes.diff_to(keys, table.id[table.group])
+            born = np.flatnonzero(table.alive)
+            died = np.setdiff1d(served.group[served.alive], table.id[born])
+        limit = config.publish.moved_share_max
+        move = self._move(diff, cause, limit)
+        passes = self.guard.judge(move, now_ms, limit)
+        if self.guard.held_reason is not held:
+            out.verdicts.append(self._verdict(held, move))
+        if not passes:
+            return
+        alive_again = self.table.id[born]
+        died = died[~np.isin(died, alive_again)]
+        born = born[served.slots(alive_again) < 0]
+        if len(born) or len(died):
+            out.died += self._ledger.drop_groups(self.name, died)
+            served.change(_ranked(self.table, born), died)
+        if len(diff):
+            out.prefixes += self._ledger.set_prefixes(self.name, diff)
+
+    def plan(
+        self,
+        demand: Demand,
+        now: Eligibility,
+        changed: Bools,
+        now_ms: int,
+        config: SteeringConfig,
+    ) -> bool:
+        """Shares of all groups anew, if groups, eligibility or configuration are not what they
+        were, or a bucket of demand has passed since; whether that was so."""
+        rests_on = (self.shares.groups.version, config.hash())
+        due = now_ms - self._planned_ms >= config.inputs.demand_bucket_ms
+        if not due and rests_on == self._planned_for and not changed.any():
+            return False
+        self._planned_ms, self._planned_for = now_ms, rests_on
+        target, min_shift = _limits(config)
+        self.shares.plan(now, changed, self._demand(demand, now_ms), target, min_shift)
+        return True
+
+    def react(self, now: Eligibility, changed: Bools, config: SteeringConfig) -> None:
+        """Shares of the groups that name a site whose eligibility changed."""
+        self.shares.react(now, changed, *_limits(config))
+
+    def _demand(self, demand: Demand, now_ms: int) -> I64:
+        """Demand int64[G, 3] of the served groups: that of their client blocks by longest match."""
+        served, table = self.shares.groups, self.table
+        versions = (demand.version, table.version, served.version)
+        if versions != self._mapped:
+            self._mapped = versions
+            block = np.flatnonzero(demand.block_region == self.index)
+            group = table.match(demand.block_hi[block], demand.block_lo[block])
+            block, group = block[group >= 0], group[group >= 0]
+            slot = served.slots(table.id[group])
+            self._block, self._slot = block[slot >= 0], slot[slot >= 0]
+        total = np.zeros((len(served.alive), CLASSES), np.int64)
+        np.add.at(total, self._slot, demand.level_bps(now_ms)[self._block])
+        return total
+
+    def _move(self, diff: PrefixDiff, cause: bool, limit: float) -> Move:
+        published, touched = len(self._prefixes), len(diff)
+        moved = touched
+        if published and touched > limit * published:
+            old = self.shares.groups.slots(diff.old_group[diff.known])
+            before = self.shares.groups.first_site(old)
+            moved = len(diff.removed_keys)
+            moved += int((before != self._first_site(diff.set_group[diff.known])).sum())
+        return Move(published, len(self.table.hi), moved, touched, cause)
+
+    def _first_site(self, group: U64) -> Ranked | np.ndarray:  # type: ignore[type-arg]
+        table = self.table
+        living = np.flatnonzero(table.alive)
+        living = living[np.argsort(table.id[living])]
+        at = np.searchsorted(table.id[living], group)
+        return table.site[table.start[living[at]]]
+
+    def _verdict(self, before: Reason | None, move: Move) -> VerdictRow:
+        after = self.guard.held_reason
+        detail = (
+            f"{move.vanish_or_move} of {move.published} prefixes vanish or get another nearest site; "
+            f"{move.after} afterwards"
+        )
+        states = ("HELD" if before else "PASSING", "HELD" if after else "PASSING")
+        return VerdictRow("table", self.name, *states, after or Reason.RELEASED, detail)
+
+
+def _limits(config: SteeringConfig) -> tuple[int, int]:
+    return int(config.assignment.target * TEN_THOUSANDTHS), config.assignment.min_shift
+
+
+def _keys(hi: U64, lo: U64, length: np.ndarray) -> Keys:  # type: ignore[type-arg]
+    return keys_of(prefix_bytes(hi, lo, length))
+
+
+def _ranked(table: RegionTable, groups: I64) -> Ranked:
+    count = table.count[groups].astype(np.int64)
+    ends = np.cumsum(count)
+    skew = np.repeat(table.start[groups] - (ends - count), count)
+    entries = np.arange(count.sum()) + skew
+    return Ranked(table.id[groups], count, *(getattr(table, name)[entries] for name in ENTRY))
