@@ -1,0 +1,131 @@
+"""The inventory on the broker: what it holds now, and what applying a file would change.
+
+Rule: a record's partition follows from its region. Where something moved to another region, its old
+record is removed from the old partition, or two cells would both hold it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.broker.settings import BrokerSettings
+from pipeline.errors import WireError
+from pipeline.feeds.fleetfile import Item, Known
+from pipeline.feeds.publisher import Publisher
+from pipeline.follow.reader import TopicReader
+from pipeline.wire.decode import decode
+from pipeline.wire.encode import encode
+from schemas.registry import FLEET_INVENTORY
+
+ADDED, CHANGED, REMOVED = "added", "changed", "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One record to be published, or with `item` None removed. `region`: whose partition. `shown`:
+    whether it is news to a person (removals from a region that something moved out of are not)."""
+
+    what: str
+    key: bytes
+    region: str
+    item: Item | None
+    shown: bool = True
+
+    def text(self) -> str:
+        """`added site:fra1`."""
+        return f"{self.what} {self.key.decode()}"
+
+
+#: (region, key) -> record; something that moved badly may stand in two regions.
+Current = dict[tuple[str, bytes], Item]
+
+
+async def read_inventory(broker: BrokerSettings, *, prefix: str = "") -> Current:
+    """fleet.inventory as compaction would leave it. Records that cannot be read are left out."""
+    newest: dict[tuple[int, bytes], bytes | None] = {}
+    async with TopicReader(broker, [prefix + FLEET_INVENTORY.name]) as reader:
+        await reader.from_begin()
+        async for fetched in reader.until(await reader.ends()):
+            for partition, records in fetched.items():
+                for record in records:
+                    newest[partition.partition, record.key or b""] = record.value
+    found: Current = {}
+    for (_, key), value in newest.items():
+        if value is None:
+            continue
+        try:
+            name, fields = decode(value)
+        except WireError:
+            continue
+        if "region" in fields:
+            found[fields["region"], key] = Item(name, fields["region"], fields)
+    return found
+
+
+def known(current: Current) -> Known:
+    """What references may point to."""
+    items = [current[place] for place in sorted(current)]
+    return Known(
+        regions=frozenset(item.region for item in items if item.name == "Region"),
+        sites={item.fields["site"]: item.region for item in items if item.name == "Site"},
+        clusters={
+            item.fields["cluster"]: item.fields["site"] for item in items if item.name == "Cluster"
+        },
+    )
+
+
+def site_regions(current: Current) -> dict[str, str]:
+    """Site -> region."""
+    return dict(known(current).sites)
+
+
+def changes(
+    current: Current, wanted: Mapping[bytes, Item], *, prune: bool = False
+) -> Iterator[Change]:
+    """What makes the inventory as wanted: additions and changes in the file's order, then removals
+    in the reverse order of their kinds. `prune`: remove what is not wanted; else it is left."""
+    keys_now = {key for _, key in current}
+    for key, item in wanted.items():
+        now = current.get((item.region, key))
+        if now is None or now.fields != item.fields:
+            what = CHANGED if key in keys_now else ADDED
+            yield Change(what, key, item.region, item)
+    order = {"appliance": 0, "cluster": 1, "network": 2, "site": 3, "region": 4}
+    places = sorted(current, key=lambda place: (order.get(_kind(place[1]), 5), place))
+    for region, key in places:
+        kept = wanted.get(key)
+        if kept is None and prune:
+            yield Change(REMOVED, key, region, None)
+        elif kept is not None and kept.region != region:
+            yield Change(REMOVED, key, region, None, shown=False)
+
+
+def _kind(key: bytes) -> str:
+    return key.partition(b":")[0].decode(errors="replace")
+
+
+async def publish_changes(publisher: Publisher, todo: list[Change]) -> None:
+    """Publish all changes, in order within each partition. A removal is left out where the same
+    key was just written: two regions may share a partition, and a record may move between them."""
+    by_partition: dict[int, tuple[list[bytes], list[bytes | None]]] = {}
+    topic = FLEET_INVENTORY.name
+    written: set[tuple[int, bytes]] = set()
+    for change in todo:
+        partition = publisher.partition(topic, change.region)
+        if change.item is not None:
+            written.add((partition, change.key))
+        elif (partition, change.key) in written:
+            continue
+        keys, values = by_partition.setdefault(partition, ([], []))
+        keys.append(change.key)
+        values.append(_encoded(change.item))
+    for partition in sorted(by_partition):
+        keys, values = by_partition[partition]
+        await publisher.send_rows(topic, partition, keys, values)
+
+
+def _encoded(item: Item | None) -> bytes | None:
+    if item is None:
+        return None
+    fields: dict[str, Any] = item.fields
+    return encode(item.name, fields)
