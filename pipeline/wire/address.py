@@ -25,11 +25,14 @@ Halves = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
 
 
 def parse_address(text: str) -> bytes:
-    """ "203.0.113.7" or "2001:db8::1" as 16 bytes; WireError UNDECODABLE for anything else."""
+    """Such as "203.0.113.7" or "2001:db8::1" as 16 bytes; WireError UNDECODABLE for anything else,
+    an address that is only good on one interface (fe80::1%eth0) among it."""
     try:
         address = ip_address(text.strip())
     except ValueError as error:
         raise WireError(Refusal.UNDECODABLE, f"not an address: {error}") from None
+    if "%" in text:
+        raise WireError(Refusal.UNDECODABLE, f"not an address: {text.strip()!r} has a zone")
     return MAPPED + address.packed if address.version == 4 else address.packed
 
 
@@ -41,8 +44,9 @@ def format_address(address: bytes) -> str:
 
 
 def parse_prefix(text: str) -> bytes:
-    """ "203.0.113.0/24" as 17 bytes; without a length, the one address. WireError HOST_BITS where
-    bits behind the length are set, BAD_PREFIX_LENGTH where the length is none, else UNDECODABLE."""
+    """Such as "203.0.113.0/24" as 17 bytes; without a length, the one address. WireError HOST_BITS
+    where bits behind the length are set, BAD_PREFIX_LENGTH where the length is none, else
+    UNDECODABLE."""
     base, slash, digits = text.strip().partition("/")
     address = parse_address(base)
     room = 32 if "." in base and ":" not in base else 128
@@ -64,12 +68,6 @@ def format_prefix(prefix: bytes) -> str:
     elif address.startswith(MAPPED):
         return f"{IPv6Address(address)}/{length}"
     return f"{format_address(address)}/{length}"
-
-
-def matrix(series: pl.Series, width: int) -> npt.NDArray[np.uint8]:
-    """A Binary column whose values are all `width` bytes long, as a matrix (rows x width)."""
-    joined = b"".join(series.to_list())
-    return np.frombuffer(joined, dtype=np.uint8).reshape(len(series), width)
 
 
 def halves(series: pl.Series) -> Halves:

@@ -44,11 +44,13 @@ def schema_of(definition: dict[str, Any]) -> Schema:
 
 
 class Catalog:
-    """Schemas by name (the current one) and by fingerprint (every one)."""
+    """Schemas by name (the current one) and by fingerprint (every version of those records)."""
 
     def __init__(self, current: Iterable[Schema], history: Iterable[Schema] = ()) -> None:
         self._current = {schema.name: schema for schema in current}
-        self._by_fingerprint = {schema.fingerprint: schema for schema in history}
+        self._by_fingerprint = {
+            schema.fingerprint: schema for schema in history if schema.name in self._current
+        }
         self._by_fingerprint.update(
             (schema.fingerprint, schema) for schema in self._current.values()
         )

@@ -7,6 +7,7 @@ into blocks) the walk in `strict` goes through the body by the rules and decides
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -15,7 +16,7 @@ from fastavro import schemaless_reader, schemaless_writer
 from pipeline.errors import WireError
 from pipeline.reasons import Refusal
 from pipeline.wire.catalog import CATALOG, HEADER_SIZE, MARK, Catalog, Schema
-from pipeline.wire.strict import walk
+from pipeline.wire.strict import Check, ints_check, walk
 
 #: No record is longer than this: what a broker takes in one request unless told otherwise.
 TOO_LARGE_BYTES = 1_048_576
@@ -78,6 +79,12 @@ def _read(schema: Schema, body: bytes) -> dict[str, Any]:
         raise WireError(Refusal.UNDECODABLE, f"{type(error).__name__} {error}".strip()) from None
     again = BytesIO()
     schemaless_writer(again, schema.parsed, record)
-    if again.getvalue() != body:
+    ints_fit = _ints_check(schema)
+    if again.getvalue() != body or (ints_fit and not ints_fit(record)):
         walk(schema.definition, body)
     return record
+
+
+@lru_cache(maxsize=256)
+def _ints_check(schema: Schema) -> Check | None:
+    return ints_check(schema.definition)

@@ -12,6 +12,8 @@ from typing import Any
 from pipeline.errors import WireError
 from pipeline.reasons import Refusal
 
+Check = Callable[[Any], bool]
+
 VARINT_MAX = 10
 LEAST = -(1 << 63)
 _FLAT_SIZES = {"null": 0, "float": 4, "double": 8}
@@ -26,6 +28,27 @@ def walk(definition: dict[str, Any], body: bytes) -> None:
         raise WireError(
             Refusal.TRAILING_BYTES, f"{len(body) - walker.at} bytes behind the last field"
         )
+
+
+def ints_check(kind: Any) -> Check | None:
+    """What tells whether every int in a value of this type fits 32 bits; None for a type without
+    ints. (fastavro reads and writes an int as it does a long.)"""
+    if isinstance(kind, str):
+        return _fits if kind == "int" else None
+    if isinstance(kind, list):
+        checks = [check for branch in kind if (check := ints_check(branch))]
+        return (lambda value: value is None or checks[0](value)) if checks else None
+    if kind["type"] == "array":
+        item = ints_check(kind["items"])
+        return (lambda values: all(map(item, values))) if item else None
+    if kind["type"] == "record":
+        named = [(f["name"], check) for f in kind["fields"] if (check := ints_check(f["type"]))]
+        return (lambda record: all(check(record[n]) for n, check in named)) if named else None
+    return None
+
+
+def _fits(value: int) -> bool:
+    return -(1 << 31) <= value < 1 << 31
 
 
 class _Walker:
@@ -82,7 +105,7 @@ class _Walker:
             raise self.fail("neither true nor false")
 
     def int32(self) -> None:
-        if not -(1 << 31) <= self.varint() < 1 << 31:
+        if not _fits(self.varint()):
             raise self.fail("a number of more than 32 bits")
 
     def text(self) -> None:
