@@ -79,7 +79,7 @@ class EmbeddedBroker:
         command += ["--only", "kafka", "--kafka-port", str(self.port)]
         self._server = Server("the embedded broker", command, self.folder / "broker.log")
         try:
-            wait_for_brokers(self.bootstrap, [self._server], START_TIMEOUT_S)
+            wait_for_brokers(self.settings, [self._server], START_TIMEOUT_S)
         except BaseException:
             self.stop()
             raise

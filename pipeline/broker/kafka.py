@@ -140,7 +140,8 @@ def fetch_jars(progress: Callable[[str], None] = quiet) -> Path:
 class KafkaCluster:
     """`nodes` brokers of Apache Kafka, their data in `folder`; a context manager.
 
-    `properties` go into every node's server.properties. `progress` is told what takes time.
+    `properties` go into every node's server.properties; `client` is what its clients then need
+    beside the address (BrokerSettings: TLS, SASL). `progress` is told what takes time.
     """
 
     kind = "kafka"
@@ -150,10 +151,11 @@ class KafkaCluster:
         folder: Path,
         nodes: int = 1,
         properties: Mapping[str, str] | None = None,
+        client: Mapping[str, object] | None = None,
         progress: Callable[[str], None] = quiet,
     ) -> None:
         self.folder, self.nodes, self.progress = folder, nodes, progress
-        self._extra = dict(properties or {})
+        self._extra, self._client = dict(properties or {}), dict(client or {})
         self._ports = free_ports(2 * nodes)
         self._servers: dict[int, Server] = {}
 
@@ -163,7 +165,7 @@ class KafkaCluster:
 
     @property
     def settings(self) -> BrokerSettings:
-        return BrokerSettings(bootstrap=self.bootstrap)
+        return BrokerSettings.model_validate({"bootstrap": self.bootstrap, **self._client})
 
     def start(self) -> Self:
         """Return when every node has joined. Raises BrokerError when one does not."""
@@ -215,7 +217,8 @@ class KafkaCluster:
 
     def _wait(self) -> None:
         up = ",".join(f"{LOOPBACK}:{self._ports[node]}" for node in sorted(self._servers))
-        wait_for_brokers(up, list(self._servers.values()), START_TIMEOUT_S)
+        settings = self.settings.model_copy(update={"bootstrap": up})
+        wait_for_brokers(settings, list(self._servers.values()), START_TIMEOUT_S)
 
     def _properties_file(self, node: int) -> Path:
         return self.folder / f"node-{node}.properties"

@@ -18,6 +18,7 @@ from pathlib import Path
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from pipeline.broker.settings import BrokerSettings
 from pipeline.errors import BrokerError
 
 LOOPBACK = "127.0.0.1"
@@ -92,18 +93,18 @@ class Server:
             os.killpg(self.process.pid, kind)
 
 
-def wait_for_brokers(bootstrap: str, servers: Sequence[Server], timeout_s: float) -> None:
+def wait_for_brokers(settings: BrokerSettings, servers: Sequence[Server], timeout_s: float) -> None:
     """Return when all of them (at least one) are members of the cluster; raise BrokerError when one
     ends or the time is over."""
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
         for server in servers:
             server.check_alive()
-        if _listening(bootstrap) and _members(bootstrap) >= max(1, len(servers)):
+        if _listening(settings.bootstrap) and _members(settings) >= max(1, len(servers)):
             return
         time.sleep(0.05)
     raise BrokerError(
-        f"no broker answered on {bootstrap} within {timeout_s:.0f} s\n"
+        f"no broker answered on {settings.bootstrap} within {timeout_s:.0f} s\n"
         + "\n".join(f"{server.name}: {server.said()}" for server in servers)
     )
 
@@ -118,13 +119,13 @@ def _listening(bootstrap: str) -> bool:
     return True
 
 
-def _members(bootstrap: str) -> int:
+def _members(settings: BrokerSettings) -> int:
     with ThreadPoolExecutor(1) as pool:  # a loop of its own, since the caller may be in one
-        return pool.submit(asyncio.run, _ask_members(bootstrap)).result()
+        return pool.submit(asyncio.run, _ask_members(settings)).result()
 
 
-async def _ask_members(bootstrap: str) -> int:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=2000)
+async def _ask_members(settings: BrokerSettings) -> int:
+    admin = AIOKafkaAdminClient(**settings.client_kwargs(), request_timeout_ms=2000)
     try:
         await admin.start()
         return len((await admin.describe_cluster())["brokers"])

@@ -19,8 +19,9 @@ from enum import StrEnum
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 
+from pipeline.broker.reach import why_unreachable
 from pipeline.broker.settings import BrokerSettings
 from pipeline.errors import BrokerError, TopicMismatch
 from schemas.registry import TOPICS, Cleanup, Role, Topic
@@ -89,6 +90,9 @@ async def admin_client(settings: BrokerSettings) -> AsyncIterator[AIOKafkaAdminC
     try:
         await client.start()
         yield client
+    except KafkaConnectionError as error:
+        why = await why_unreachable(settings) or str(error)
+        raise BrokerError(f"the broker cannot be reached: {why}") from error
     except (KafkaError, OSError, TimeoutError) as error:
         what = str(error) or type(error).__name__
         raise BrokerError(f"broker {settings.bootstrap}: {what}") from error
