@@ -25,6 +25,9 @@ OnStep = Callable[[Applied], Awaitable[None]]
 
 
 def _cut_header(record: Any) -> bytes | None:
+    """The header that says which cut a record is of; None also where no key says of what."""
+    if record.key is None:
+        return None
     for name, value in record.headers:
         if name == HEADER:
             return bytes(value)
@@ -59,9 +62,9 @@ class Feed:
         batch = Batch(
             partition.topic,
             partition.partition,
-            [record.key for record in records],
-            [record.value for record in records],
-            [_cut_header(record) for record in records],
+            tuple(record.key for record in records),
+            tuple(record.value for record in records),
+            tuple(_cut_header(record) for record in records),
         )
         self._table.take(batch)
 

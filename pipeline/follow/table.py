@@ -23,7 +23,7 @@ dictionary probe for each length that occurs answers a longest match in a few mi
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import chain, takewhile
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -79,10 +79,11 @@ class Batch:
 
 @dataclass(slots=True)
 class _Waiting:
-    """Records that no Epoch has closed yet, in log order."""
+    """Records that no Epoch has closed yet, in log order, batch by batch. (Tuples: the garbage
+    collector forgets a tuple of bytes, and walks a list of a million again and again.)"""
 
-    keys: list[bytes] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)
+    keys: list[tuple[bytes, ...]] = field(default_factory=list)
+    values: list[tuple[bytes | None, ...]] = field(default_factory=list)
     cuts: list[npt.NDArray[np.int64]] = field(default_factory=list)
     terms: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
@@ -91,24 +92,22 @@ class _Waiting:
         if not self.keys:
             return {}
         cuts, terms = np.concatenate(self.cuts), np.concatenate(self.terms)
-        keys, values = self.keys, self.values
+        keys, values = list(chain(*self.keys)), list(chain(*self.values))
         due = cuts <= cut
         self.keys, self.values, self.cuts, self.terms = [], [], [], []
         if not due.all():
             later = np.flatnonzero(~due)
-            self.keys, self.values = _pick(keys, later), _pick(values, later)
+            self.keys, self.values = [_pick(keys, later)], [_pick(values, later)]
             self.cuts, self.terms = [cuts[later]], [terms[later]]
         if due.all() and bool((np.diff(cuts) >= 0).all() and (np.diff(terms) >= 0).all()):
             return dict(zip(keys, values, strict=True))
         rows = np.flatnonzero(due)
-        order = rows[
-            np.lexsort((terms[rows], cuts[rows]))
-        ]  # stable: the later of equals stays last
+        order = rows[np.lexsort((terms[rows], cuts[rows]))]  # stable: of equals the later is last
         return dict(zip(_pick(keys, order), _pick(values, order), strict=True))
 
 
-def _pick(items: Sequence[Any], rows: npt.NDArray[np.intp]) -> list[Any]:
-    return list(map(items.__getitem__, rows.tolist()))
+def _pick(items: Sequence[Any], rows: npt.NDArray[np.intp]) -> tuple[Any, ...]:
+    return tuple(map(items.__getitem__, rows.tolist()))
 
 
 class CellTable:
@@ -149,8 +148,8 @@ class CellTable:
             self.dropped["old_cut"] += int((own & ~new).sum())
             keys, values, cut, term = _pick(keys, rows), _pick(values, rows), cut[rows], term[rows]
         waiting = self._waiting[batch.topic]
-        waiting.keys.extend(keys)
-        waiting.values.extend(values)
+        waiting.keys.append(tuple(keys))
+        waiting.values.append(tuple(values))
         waiting.cuts.append(cut)
         waiting.terms.append(term)
 
