@@ -115,3 +115,7 @@ def main() -> NoReturn:
         sys.exit(0)
     print(f"edgesteer: {message}", file=sys.stderr)  # noqa: T201
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

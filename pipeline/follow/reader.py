@@ -1,12 +1,9 @@
 """Reading topics without a consumer group: all partitions, from wherever one likes, to now or on.
 
 Everything that follows or asks reads through this: the follower, one-shot snapshots, `tail`. Ends
-are gated on the consumer's position, since control records take offsets that no record shows. After
-an empty fetch it pauses for 2 ms: the embedded broker has no long poll, and an idle reader would
-spin.
+are gated on the consumer's position, since control records take offsets that no record shows.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -14,11 +11,11 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from pipeline.broker.longpoll import pause_empty_fetches
 from pipeline.broker.settings import BrokerSettings
 from pipeline.broker.topics import admin_client
 from pipeline.errors import BrokerError, TopicMismatch
 
-_PAUSE_S = 0.002
 _FETCH_BYTES = 8 << 20
 #: Records handed over at a time. Their objects are tracked by the garbage collector, which goes
 #: through all that live again and again: a million prefixes take half the time in handfuls.
@@ -54,6 +51,7 @@ class TopicReader:
         except BaseException:
             await consumer.stop()
             raise
+        pause_empty_fetches(consumer)
         consumer.assign(self.partitions)
         return self
 
@@ -131,8 +129,6 @@ class TopicReader:
     async def fetch(self, timeout_ms: int = 100) -> Fetched:
         """What there is, at most a few megabytes; empty after `timeout_ms` without any."""
         fetched: Fetched = await self._ask(self._open.getmany(timeout_ms=timeout_ms))
-        if not fetched:
-            await asyncio.sleep(_PAUSE_S)
         return fetched
 
     async def until(self, ends: dict[TopicPartition, int]) -> AsyncIterator[Fetched]:
