@@ -1,0 +1,315 @@
+"""The routes that the sites of a cell have learned: per (site, peer, prefix, path) what decides.
+
+Idea: proximity needs two numbers of a route, AS-path length and MED; the rest stays on the topic.
+So a route is 16 bytes: its key (prefix id, source id), the id of its (length, MED) pair, and the
+next route of the same prefix. All names are dense ids: prefixes, sources (session and path id),
+attribute pairs.
+Rule: rows are applied in offset order, PeerUp and PeerDown among them; the last word on a key
+counts. A withdrawn route keeps its row without attributes, for most of them come back; when more
+are dead than alive all is numbered anew (`generation`). What changed is kept as a journal of
+prefix ids, from which every table takes what is new to it.
+Measured: 3 million routes of 634,000 prefixes load in 2.3 s in chunks of half a million and then
+take 160 MB; a cut's 1,000 changes 3 ms; flushing a peer with 100,000 routes out of 3 million 25
+ms.
+Rejected: a dict of dicts (1.5 GB for the same); polars frames with a join for every cut (time goes
+with all routes, not with the changed ones); a sorted main part with a sorted delta (every reader
+has to merge, and prefixes of 128 bits do not sort natively); keeping only the best route per
+(site, prefix) (a withdrawal needs the second best).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.config import SteeringConfig
+from pipeline.reasons import Noted
+from pipeline.state.fleet import Fleet
+from pipeline.state.ids import Ids
+from pipeline.state.keyindex import KeyIndex, distinct, grown
+from pipeline.state.lpm import Prefixes
+from pipeline.state.routebatch import MISSING_MED, Batch, read_batch
+from pipeline.wire.rows import Account, TopicRows
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Words = npt.NDArray[np.uint64]
+
+NONE = -1
+_U64 = np.uint64
+_LOW = _U64(0xFFFF_FFFF)
+_HALF = _U64(32)
+_MED_BITS = _U64(33)  # MED + 1, so that 0 says "without"
+#: Fewer dead rows are not worth numbering anew; fewer changes are always kept in the journal.
+_SPARE = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRows:
+    """Live routes as equally long columns: prefix id, site id (of Routes.sites), attribute id."""
+
+    prefix: Int32
+    site: Int32
+    attribute: Int32
+
+
+class Routes:
+    """`prefixes`: KeyIndex of (hi, lo, length), all prefixes that have or had routes; `sites`:
+    names of the sites that announce; `version` grows with every change, `generation` with every
+    renumbering."""
+
+    def __init__(self) -> None:
+        self.sites, self.peers = Ids(), Ids()
+        self.version, self.generation = 0, 0
+        self._sessions: dict[tuple[str, str], int] = {}
+        self._session_site: Int32 = np.empty(64, dtype=np.int32)
+        self._session_peer: Int32 = np.empty(64, dtype=np.int32)
+        self._number_anew()
+
+    def _number_anew(self) -> None:
+        self.prefixes = KeyIndex(np.uint64, np.uint64, np.uint8)
+        self._sources = KeyIndex(np.uint64)  # session << 32 | path id
+        self._attributes = KeyIndex(np.uint64)  # AS-path length << 33 | MED + 1
+        self._keys = KeyIndex(np.uint64)  # prefix << 32 | source
+        self._attribute: Int32 = np.empty(1024, dtype=np.int32)  # by row, -1: withdrawn
+        self._next: Int32 = np.empty(
+            1024, dtype=np.int32
+        )  # by row: the prefix's next row, -1: last
+        self._head: Int32 = np.full(1024, NONE, dtype=np.int32)  # by prefix: its first row
+        self._linked = 0
+        self.announced = 0
+        self._journal: list[tuple[int, Int32]] = []
+        self._journal_floor = self.version
+        self._journal_size = 0
+
+    def __len__(self) -> int:
+        return self.announced
+
+    def fold(
+        self,
+        rows: TopicRows,
+        now_ms: int,
+        config: SteeringConfig,
+        account: Account,
+        fleet: Fleet | None = None,
+    ) -> None:
+        """Take over the rows of bgp.routes. With `fleet`, routes of sites that its inventory does
+        not have are noted (they are kept, and count once the site is there)."""
+        batch = read_batch(rows, now_ms, config, self._session, account)
+        if len(batch) or len(batch.flushes):
+            changed = self._apply(batch, account)
+            if fleet is not None:
+                self._note_unplaced(batch, fleet, account)
+            self._record(changed)
+            self._tidy()
+
+    # -- what tables ask
+
+    @property
+    def by_id(self) -> Prefixes:
+        """(hi, lo, length) by prefix id."""
+        return self.prefixes.column(0), self.prefixes.column(1), self.prefixes.column(2)
+
+    def attributes(self) -> tuple[Int64, Int64]:
+        """(AS-path length, MED or -1 without) by attribute id."""
+        packed = self._attributes.column(0)
+        return (packed >> _MED_BITS).astype(np.int64), (packed & _U64((1 << 33) - 1)).astype(
+            np.int64
+        ) - 1
+
+    def changes_since(self, version: int) -> Int32 | None:
+        """Ids of the prefixes whose routes changed after `version` (ascending); None: too many, or
+        numbered anew since."""
+        if version < self._journal_floor:
+            return None
+        parts = [ids for at, ids in self._journal if at > version]
+        return distinct(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int32)
+
+    def all_rows(self) -> RouteRows:
+        """Every live route."""
+        return self._rows(np.flatnonzero(self._attribute[: len(self._keys)] != NONE))
+
+    def rows_of(self, prefixes: Int32) -> RouteRows:
+        """The live routes of these prefixes (distinct ids)."""
+        found: list[npt.NDArray[np.integer]] = []
+        at = self._head[prefixes]
+        while len(at := at[at != NONE]):
+            found.append(at[self._attribute[at] != NONE])
+            at = self._next[at]
+        return self._rows(np.concatenate(found) if found else np.empty(0, dtype=np.int32))
+
+    def prefixes_of_sites(self, chosen: Bools) -> Int32:
+        """Ids of the prefixes with a live route from a site that `chosen` (by site id) marks."""
+        rows = self.all_rows()
+        return distinct(rows.prefix[chosen[rows.site]])
+
+    def _rows(self, rows: npt.NDArray[np.integer]) -> RouteRows:
+        key = self._keys.column(0)[rows]
+        site = self._session_site[self._source_session()]
+        return RouteRows(
+            prefix=(key >> _HALF).astype(np.int32),
+            site=site[(key & _LOW).astype(np.int64)],
+            attribute=self._attribute[rows],
+        )
+
+    # -- folding
+
+    def _session(self, site: str, peer: str) -> int:
+        """The id of the session of a site with a peer."""
+        found = self._sessions.get((site, peer))
+        if found is None:
+            found = self._sessions[site, peer] = len(self._sessions)
+            self._session_site = grown(self._session_site, found + 1)
+            self._session_peer = grown(self._session_peer, found + 1)
+            self._session_site[found] = self.sites.add(site)
+            self._session_peer[found] = self.peers.add(peer)
+        return found
+
+    def _source_session(self) -> Int64:
+        return (self._sources.column(0) >> _HALF).astype(np.int64)
+
+    def _row_ids(self, batch: Batch) -> Int64:
+        """The row of each of the batch's routes; withdrawals make none: -1 where it is unknown."""
+        says = batch.announce
+        row = np.full(len(batch), NONE, dtype=np.int64)
+        source = (batch.session.astype(np.uint64) << _HALF) | batch.path_id.astype(np.uint64)
+        hi, lo, length = batch.prefixes
+        for which, create in ((np.flatnonzero(says), True), (np.flatnonzero(~says), False)):
+            if not len(which):
+                continue
+            prefix_key = (hi[which], lo[which], length[which])
+            index, sources = self.prefixes, self._sources
+            prefix = index.intern(*prefix_key) if create else index.find(*prefix_key)
+            origin = sources.intern(source[which]) if create else sources.find(source[which])
+            key = (prefix.astype(np.uint64) << _HALF) | origin.astype(np.uint64)
+            if create:
+                row[which] = self._keys.intern(key)
+            else:
+                known = (prefix != NONE) & (origin != NONE)
+                row[which[known]] = self._keys.find(key[known])
+        self._link()
+        return row
+
+    def _link(self) -> None:
+        """Hang the new rows into the chains of their prefixes."""
+        start, stop = self._linked, len(self._keys)
+        self._attribute = grown(self._attribute, stop)
+        self._next = grown(self._next, stop)
+        self._head = grown(self._head, len(self.prefixes), NONE)
+        self._attribute[start:stop] = NONE
+        rows = np.arange(start, stop, dtype=np.uint64)
+        packed = np.sort((self._keys.column(0)[start:] & ~_LOW) | rows)
+        prefix, row = (packed >> _HALF).astype(np.int64), (packed & _LOW).astype(np.int32)
+        last = np.ones(len(row), dtype=bool)
+        last[:-1] = prefix[1:] != prefix[:-1]
+        follows = np.empty(len(row), dtype=np.int32)
+        follows[:-1] = row[1:]
+        follows[last] = self._head[prefix[last]]
+        self._next[row] = follows
+        first = np.ones(len(row), dtype=bool)
+        first[1:] = last[:-1]
+        self._head[prefix[first]] = row[first]
+        self._linked = stop
+
+    def _apply(self, batch: Batch, account: Account) -> Int32:
+        """Apply the batch; returns the ids of the prefixes that may have changed."""
+        row = self._row_ids(batch)
+        packed_attribute = (batch.as_path_len.astype(np.uint64) << _MED_BITS) | (
+            batch.med - MISSING_MED
+        ).astype(np.uint64)
+        value = np.full(len(batch), NONE, dtype=np.int32)
+        value[batch.announce] = self._attributes.intern(packed_attribute[batch.announce])
+        # Rows of one key side by side, in offset order.
+        known = np.flatnonzero(row != NONE)
+        packed = np.sort((row[known].astype(np.uint64) << _HALF) | known.astype(np.uint64))
+        at, row = (packed & _LOW).astype(np.int64), (packed >> _HALF).astype(np.int64)
+        value, epoch, says = value[at], batch.epoch[at], batch.announce[at]
+        first = np.ones(len(row), dtype=bool)
+        first[1:] = row[1:] != row[:-1]
+        before, epoch_before = np.empty_like(value), np.zeros_like(epoch)
+        before[1:], epoch_before[1:] = value[:-1], epoch[:-1]
+        before[first], epoch_before[first] = self._attribute[row[first]], 0
+        flushed = (epoch > epoch_before) & (before != NONE)
+        before[flushed] = NONE
+        account.note(Noted.DUPLICATE, _count(says & (value == before)))
+        unknown = _count(~says & (before == NONE)) + len(batch) - len(known)
+        account.note(Noted.WITHDRAWN_UNKNOWN, unknown)
+
+        last = np.ones(len(row), dtype=bool)
+        last[:-1] = first[1:]
+        row, value, epoch = row[last], value[last], epoch[last]
+        gone = self._flush(batch.flushes, row)
+        if len(batch.flushes):
+            session = batch.session[at][last]
+            ended = (
+                np.append(batch.flushes, 0)[np.minimum(session, len(batch.flushes))] > epoch
+            ) & (value != NONE)
+            value[ended] = NONE
+            account.note(Noted.PEER_FLUSH, len(gone) + _count(flushed) + _count(ended))
+        held = self._attribute[row]
+        self.announced += _count(value != NONE) - _count(held != NONE)
+        self._attribute[row] = value
+        changed = np.concatenate((row[value != held], gone))
+        prefixes: Int32 = (self._keys.column(0)[changed] >> _HALF).astype(np.int32)
+        return prefixes
+
+    def _flush(self, flushes: Int64, spared: Int64) -> Int64:
+        """Withdraw the routes of all sessions with a flush, but for the rows that the batch itself
+        has the last word on; returns the rows. One pass over all routes, however many peers."""
+        if not len(flushes):
+            return np.empty(0, dtype=np.int64)
+        session = self._source_session()
+        hit = (session < len(flushes)) & (
+            np.append(flushes, 0)[np.minimum(session, len(flushes))] > 0
+        )
+        source = (self._keys.column(0) & _LOW).astype(np.int64)
+        gone = hit[source] & (self._attribute[: len(source)] != NONE)
+        gone[spared] = False
+        rows = np.flatnonzero(gone)
+        self._attribute[rows] = NONE
+        self.announced -= len(rows)
+        return rows
+
+    def _note_unplaced(self, batch: Batch, fleet: Fleet, account: Account) -> None:
+        known = np.array([fleet.sites.get(name) for name in self.sites.names], dtype=np.int64)
+        placed = (known != NONE) & np.append(fleet.site_alive, False)[known]
+        site = self._session_site[batch.session[batch.announce]]
+        account.note(Noted.UNPLACED_ROUTE, _count(~placed[site]))
+
+    # -- housekeeping
+
+    def _record(self, changed: Int32) -> None:
+        """Put changed prefixes into the journal, the oldest entries making room."""
+        if not len(changed):
+            return
+        self.version += 1
+        changed = distinct(changed)
+        self._journal.append((self.version, changed))
+        self._journal_size += len(changed)
+        while self._journal_size > max(_SPARE, len(self.prefixes) // 4):
+            self._journal_floor, dropped = self._journal.pop(0)
+            self._journal_size -= len(dropped)
+
+    def _tidy(self) -> None:
+        """Number anew when more rows are dead than alive."""
+        if len(self._keys) - self.announced <= max(_SPARE, self.announced):
+            return
+        live = np.flatnonzero(self._attribute[: len(self._keys)] != NONE)
+        key = self._keys.column(0)[live]
+        prefix, source = (key >> _HALF).astype(np.int64), (key & _LOW).astype(np.int64)
+        columns = [column[prefix] for column in self.by_id]
+        origin = self._sources.column(0)[source]
+        attribute = self._attributes.column(0)[self._attribute[live]]
+        self.version += 1
+        self.generation += 1
+        self._number_anew()
+        ids = self.prefixes.intern(*columns).astype(np.uint64) << _HALF
+        self._keys.intern(ids | self._sources.intern(origin).astype(np.uint64))
+        self._link()
+        self._attribute[: len(live)] = self._attributes.intern(attribute)
+        self.announced = len(live)
+
+
+def _count(marks: Bools) -> int:
+    return int(np.count_nonzero(marks))
