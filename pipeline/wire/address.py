@@ -20,6 +20,8 @@ PREFIX_SIZE = 17
 MAPPED = b"\0" * 10 + b"\xff\xff"
 #: Length of ::ffff:0:0/96, which an IPv4 prefix's own length is added to.
 MAPPED_LENGTH = 96
+#: Both halves read at once: 4 ns an address; each sliced out and read by itself takes 32.
+_TWO_WORDS = pl.Array(pl.UInt64, 2)
 
 Halves = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
 
@@ -72,7 +74,8 @@ def format_prefix(prefix: bytes) -> str:
 
 def halves(series: pl.Series) -> Halves:
     """The (hi, lo) halves of a Binary column of 16-byte addresses, uint64 each."""
-    return _word(series, 0), _word(series, 8)
+    words = series.bin.reinterpret(dtype=_TWO_WORDS, endianness="big").to_numpy()
+    return np.ascontiguousarray(words[:, 0]), np.ascontiguousarray(words[:, 1])
 
 
 def prefix_columns(
@@ -80,7 +83,7 @@ def prefix_columns(
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
     """(hi, lo, length) of a Binary column of 17-byte prefixes; lengths may be wrong (over 128)."""
     length = series.bin.slice(ADDRESS_SIZE, 1).bin.reinterpret(dtype=pl.UInt8, endianness="big")
-    return _word(series, 0), _word(series, 8), length.to_numpy()
+    return *halves(series.bin.slice(0, ADDRESS_SIZE)), length.to_numpy()
 
 
 def prefix_bytes(
@@ -98,11 +101,6 @@ def masks(length: npt.NDArray[np.uint8]) -> Halves:
     """(hi, lo) network masks of prefix lengths; a length over 128 counts as 128."""
     bits = np.minimum(length, 128).astype(np.intp)
     return _MASKS[np.minimum(bits, 64)], _MASKS[np.maximum(bits, 64) - 64]
-
-
-def _word(series: pl.Series, offset: int) -> npt.NDArray[np.uint64]:
-    part = series.bin.slice(offset, 8).bin.reinterpret(dtype=pl.UInt64, endianness="big")
-    return part.to_numpy()
 
 
 #: Mask of the upper n bits of 64, for n = 0 to 64.
