@@ -36,6 +36,8 @@ _TYPES: dict[str, Any] = {
 def _polars_type(avro: Any) -> Any:
     if isinstance(avro, str):
         return _TYPES[avro]
+    if isinstance(avro, list):  # ["null", T]: columns are nullable anyway
+        return _polars_type(avro[1])
     match avro["type"]:
         case "enum":
             return pl.Enum(avro["symbols"])

@@ -228,7 +228,7 @@ def _tombstones(rows: TopicRows, sessions: Sessions, account: Account) -> pl.Dat
     )
     no_effect = (third.is_in(["session", "eor"]) & fourth.is_null()).fill_null(False).to_numpy()
     prefix = _parsed(third.fill_null(""))
-    path_id = fourth.cast(pl.Int64).fill_null(-1)
+    path_id = fourth.cast(pl.Int64).fill_null(-1).alias("path_id")
     bad = prefix.is_null().to_numpy() | (path_id < 0).to_numpy() | (path_id > _WORD_MAX).to_numpy()
     frame = frame.with_columns(
         _session_ids(frame, sessions), path_id, prefix, pl.Series("_no_effect", no_effect)
