@@ -39,6 +39,12 @@ def run(
     last: Annotated[
         str | None, typer.Option("--for", metavar="60s", help="Unset: until it is stopped.")
     ] = None,
+    dirt: Annotated[
+        float, typer.Option(min=0, max=1, help="Bad records of every kind for each good one.")
+    ] = 0.0,
+    follow: Annotated[
+        bool, typer.Option(help="Viewers go where the published table says: the loop is closed.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Publish a whole simulated fleet: inventory and routes first, then what it reports, live.
@@ -50,7 +56,7 @@ def run(
 
     size = SimSize(regions, sites, appliances, prefixes, rate, churn)
     duration_ms = parse_duration_ms(last) if last else None
-    run_async(_run(broker, RunOptions(seed, size, duration_ms), json))
+    run_async(_run(broker, RunOptions(seed, size, duration_ms, dirt, follow), json))
 
 
 async def _run(broker: "BrokerSettings", options: "RunOptions", json: bool) -> None:
@@ -70,6 +76,8 @@ def _summary(summary: "Summary", json: bool) -> None:
         return
     for topic, count in sorted(summary.produced.items()):
         say(f"{topic:<18} {count:>12,} records")
+    if summary.dirt:
+        say(f"of which bad ones  {summary.dirt.total():>12,} of {len(summary.dirt)} kinds")
 
 
 def _command(broker: "BrokerSettings", action: str, done: str, entity: str, json: bool) -> None:

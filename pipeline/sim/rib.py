@@ -220,8 +220,11 @@ class _Tables:
 
 def _sessions(rng: np.random.Generator, ground: Ground) -> tuple[Sessions, I32, I32]:
     """All sessions, and the blocks: (session, ISP) that announces over it."""
-    site, asn, kind = [], [], []
-    block_session, block_isp = [], []
+    site: list[int] = []
+    asn: list[int] = []
+    kind: list[int] = []
+    block_session: list[int] = []
+    block_isp: list[int] = []
     regions = ground.isps.region
     visitors: list[list[int]] = [[] for _ in ground.sites.names]
     for isp, row in enumerate(ground.isps.exchanges.tolist()):

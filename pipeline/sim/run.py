@@ -1,45 +1,53 @@
 """The running simulation: paces a World by the wall clock and publishes what happens in it.
 
-The only place of this room that reads a clock or talks to a broker. Deadlines are absolute, so a
-slow moment is caught up with and the rate holds; the records of a tick go out side by side, one
-send per partition of a topic, and are counted when the broker has acknowledged them.
+The only place of this room that reads a clock. Deadlines are absolute, so that a slow moment is
+caught up with and the rate holds. Commands act between two ticks and their reports go out at once.
 """
 
 import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.broker.settings import BrokerSettings
-from pipeline.errors import UsageError
-from pipeline.feeds.publisher import Publisher
+from pipeline.errors import BrokerError, UsageError
+from pipeline.follow.follower import Follower
+from pipeline.follow.table import Applied
 from pipeline.sim.control import Handle, listen
+from pipeline.sim.outlet import Outlet
+from pipeline.sim.published import Published
 from pipeline.sim.size import SimSize
-from pipeline.sim.telemetry import Rows
 from pipeline.sim.world import STEP_MS, World
 
 Say = Callable[[str], None]
+_PATIENCE_S = 5.0  # with a broker that does not answer, when told to stop
+_STEPS_AT_ONCE = 10  # however far behind: memory stays bounded, and a stop is heard
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """`duration_ms` None: until told to stop."""
+    """`duration_ms` None: until told to stop. `dirt`: bad records for each good one. `follow`:
+    viewers go where the published table says, not where the world itself would send them."""
 
     seed: int = 1
     size: SimSize = field(default_factory=SimSize)
     duration_ms: int | None = None
+    dirt: float = 0.0
+    follow: bool = False
 
 
 @dataclass(slots=True)
 class Summary:
-    """What a run came to. `produced`: records acknowledged per topic; `running_ms`: of the steady
-    state; `behind_ms_max`: how far the simulation fell behind the clock at worst."""
+    """What a run came to. `produced`: records acknowledged per topic, the dirt among them; `dirt`:
+    bad records by kind; `running_ms`: of the steady state; `behind_ms_max`: behind the clock."""
 
     seed: int
-    produced: Counter[str] = field(default_factory=Counter)
+    produced: Counter[str]
+    dirt: Counter[str]
     commands: int = 0
     running_ms: int = 0
     behind_ms_max: int = 0
@@ -49,6 +57,7 @@ class Summary:
         return {
             "seed": self.seed,
             "produced": dict(sorted(self.produced.items())),
+            "dirt": dict(sorted(self.dirt.items())),
             "commands": self.commands,
             "running_ms": self.running_ms,
             "behind_ms_max": self.behind_ms_max,
@@ -60,35 +69,42 @@ class Simulation:
 
     def __init__(self, broker: BrokerSettings, options: RunOptions, say: Say) -> None:
         self._broker, self._options, self._say = broker, options, say
-        self.summary = Summary(options.seed)
+        self._outlet = Outlet(broker, options.seed, options.dirt)
+        self.summary = Summary(options.seed, self._outlet.produced, self._outlet.soiled)
         self._stop = asyncio.Event()
-        self._sending = asyncio.Lock()
 
     def stop(self) -> None:
         """End the run after what is under way."""
         self._stop.set()
 
-    async def run(self) -> Summary:
+    async def run(self) -> None:
         """Publish the start, then live until the time is up or `stop`. Raises BrokerError."""
         world = World(self._options.seed, self._options.size, _now_ms())
-        async with Publisher(self._broker) as publisher:
-            await self._begin(world, publisher)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._outlet)
+            await self._begin(world)
+            if self._stop.is_set():
+                return
+            if self._options.follow:
+                await self._follow(world, stack)
             listening = asyncio.Event()
-            control = asyncio.create_task(
-                listen(self._broker, self._obey(world, publisher), listening)
-            )
-            live = asyncio.create_task(self._live(world, publisher, listening))
+            control = asyncio.create_task(listen(self._broker, self._obey(world), listening))
+            live = asyncio.create_task(self._live(world, listening))
+            stopped = asyncio.create_task(self._stop.wait())
+            tasks: tuple[asyncio.Task[Any], ...] = (live, control, stopped)
             try:
-                done, _ = await asyncio.wait((control, live), return_when="FIRST_COMPLETED")
-                for task in done:
-                    task.result()
+                done, _ = await asyncio.wait(tasks, return_when="FIRST_COMPLETED")
+                if stopped in done and not (await asyncio.wait((live,), timeout=_PATIENCE_S))[0]:
+                    raise BrokerError("the broker did not acknowledge the last records")
+                for task in tasks:
+                    if task.done():
+                        task.result()
             finally:
-                for task in (live, control):
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(live, control, return_exceptions=True)
-        return self.summary
+                await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _begin(self, world: World, publisher: Publisher) -> None:
+    async def _begin(self, world: World) -> None:
         size = self._options.size
         self._say(
             f"seed {self._options.seed}: {size.regions} regions, {size.sites} sites, "
@@ -100,74 +116,60 @@ class Simulation:
             for rows in stream:
                 if self._stop.is_set():
                     return
-                await self._send(publisher, [rows])
                 count += len(rows)
+                await self._outlet.send([rows])
             self._say(f"published {count:,} records of {what}")
         world.skip_to(_now_ms())
-        await self._send(publisher, world.roll_call())
+        await self._outlet.send(world.roll_call())
         self._say(f"the fleet is up after {time.monotonic() - began:.1f} s")
 
-    async def _live(self, world: World, publisher: Publisher, listening: asyncio.Event) -> None:
+    async def _follow(self, world: World, stack: AsyncExitStack) -> None:
+        async def stepped(_: Applied) -> None:
+            published.stepped()
+
+        follower = Follower(self._broker, stepped)
+        regions = [area.id for area in world.ground.regions]
+        published = Published(follower.table, world.plant.names, regions)
+        await stack.enter_async_context(follower)
+        world.follow(published)
+
+    async def _live(self, world: World, listening: asyncio.Event) -> None:
         await listening.wait()
-        began_ms = world.now_ms
-        ends_ms = None
-        if self._options.duration_ms is not None:
-            ends_ms = began_ms + self._options.duration_ms
+        world.skip_to(_now_ms())
+        began_ms, duration_ms = world.now_ms, self._options.duration_ms
+        ends_ms = None if duration_ms is None else began_ms + duration_ms
         while not self._stop.is_set():
             due_ms = world.now_ms + STEP_MS
             if ends_ms is not None and due_ms > ends_ms:
-                break
+                return
             await self._wait_until(due_ms)
-            behind_ms = _now_ms() - due_ms
+            behind_ms = max(_now_ms() - due_ms, 0)
             self.summary.behind_ms_max = max(self.summary.behind_ms_max, behind_ms)
-            # a few steps at a time, however far behind: memory stays bounded
-            target_ms = due_ms + min(behind_ms // STEP_MS, 10) * STEP_MS
-            async with self._sending:
-                rows = world.tick(target_ms if ends_ms is None else min(target_ms, ends_ms))
-                await self._send(publisher, rows)
+            target_ms = due_ms + min(behind_ms // STEP_MS, _STEPS_AT_ONCE) * STEP_MS
+            await self._outlet.send(
+                world.tick(target_ms if ends_ms is None else min(target_ms, ends_ms))
+            )
             self.summary.running_ms = world.now_ms - began_ms
 
     async def _wait_until(self, due_ms: int) -> None:
         wait_s = (due_ms - _now_ms()) / 1000
-        if wait_s <= 0:
-            await asyncio.sleep(0)
-            return
-        try:
-            async with asyncio.timeout(wait_s):
-                await self._stop.wait()
-        except TimeoutError:
-            return
+        if wait_s > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._stop.wait()
 
-    def _obey(self, world: World, publisher: Publisher) -> Handle:
+    def _obey(self, world: World) -> Handle:
         async def obey(action: str, entity: str) -> None:
-            async with self._sending:
-                try:
-                    rows = world.command(action, entity)
-                except UsageError as error:
-                    self._say(f"ignored: {error}")
-                    return
-                await self._send(publisher, rows)
+            try:
+                rows = world.command(action, entity)
+            except UsageError as error:
+                self._say(f"ignored: {error}")
+                return
+            self._say(f"{action.lower()} {entity}")
+            await self._outlet.send(rows)
             self.summary.commands += 1
-            self._say(f"{action.lower()} {entity}: {sum(map(len, rows))} health reports")
 
         return obey
-
-    async def _send(self, publisher: Publisher, batches: Iterable[Rows]) -> None:
-        """Send side by side, in order within a partition; count what was acknowledged."""
-        merged: dict[tuple[str, int], Rows] = {}
-        for rows in batches:
-            place = (rows.topic, publisher.partition(rows.topic, rows.region))
-            if place in merged:
-                merged[place].keys.extend(rows.keys)
-                merged[place].values.extend(rows.values)
-            else:
-                merged[place] = rows
-
-        async def send(place: tuple[str, int], rows: Rows) -> None:
-            await publisher.send_rows(*place, rows.keys, rows.values)
-            self.summary.produced[place[0]] += len(rows)
-
-        await asyncio.gather(*(send(place, rows) for place, rows in merged.items()))
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from pipeline.sim.networks import EMBEDDED, Ground
 from pipeline.sim.places import distance_km
 from pipeline.sim.plant import FAILED, Plant
 from pipeline.sim.prefixes import addresses
+from pipeline.sim.viewers import Events
 from pipeline.wire.address import format_prefix, parse_address
 from pipeline.wire.encode import encode_many
 
@@ -234,9 +235,7 @@ def _networks(rng: np.random.Generator, ground: Ground) -> Iterator[Rows]:
             )
 
 
-def play_columns(
-    events: dict[str, npt.NDArray[np.generic]], names: encode.Table
-) -> dict[str, encode.Column]:
+def play_columns(events: Events, names: encode.Table) -> dict[str, encode.Column]:
     """What `Viewers.step` returns as the columns of PlayEvent."""
     columns: dict[str, encode.Column] = {
         name: column for name, column in events.items() if name not in ("hi", "lo", "region")

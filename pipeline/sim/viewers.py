@@ -7,11 +7,12 @@ Rule: clients by Zipf over the prefixes of a region, regions by their share and 
 viewer is sent to the nearest site that has room and spread inside it by weight. Who fails over says
 so within two seconds; otherwise a session asks again now and then, as players do, so that load
 follows the weights.
-Source: traffic per prefix is Zipf with an exponent about 1; the evening peak is at 20:30 local time.
+Source: traffic per prefix is Zipf, exponent about 1; the evening peak is at 20:30 local time.
 Rejected: an event queue (a Python object per event).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,11 @@ from pipeline.sim.plant import FAILED, USABLE, Plant
 I32 = npt.NDArray[np.int32]
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
+U64 = npt.NDArray[np.uint64]
 Idx = npt.NDArray[np.intp]
+
+#: The columns of some play events, and of each its client as hi and lo and its region.
+Events = dict[str, npt.NDArray[Any]]
 
 START, HEARTBEAT, BITRATE, STALL, STOP, FAILOVER = range(6)
 DAY_MS = 86_400_000
@@ -46,8 +51,8 @@ _FULL = 0.97
 _RESTEER, _DRAIN = 0.08, 0.25  # share that asks again at a heartbeat: ever, and while draining
 _STALL, _SWITCH = 0.004, 0.03
 
-#: (client region, hi, lo, class, a uniform draw each) -> appliance each, -1 where it has no answer.
-Steering = Callable[[I32, npt.NDArray[np.uint64], npt.NDArray[np.uint64], I32, F64], I32]
+#: (session, region, prefix, hi, lo, class) of viewers -> appliance each, -1 where there is none.
+Steering = Callable[[I64, I32, I32, U64, U64, I32], I32]
 
 
 def region_shares(weights: F64, lons: F64, at_ms: int) -> F64:
@@ -114,9 +119,6 @@ class Router:
     def __init__(self, choices: I32, plant: Plant) -> None:
         self._choices, self._plant = choices, plant
         self.service = np.zeros(len(plant.names), dtype=np.uint8)
-        #: inside sites, from the published table; None: by usable capacity
-        self.weights: I64 | None = None
-        self.steering: Steering | None = None
         self.refresh(np.zeros(len(plant.names)))
 
     def refresh(self, load_bps: F64) -> None:
@@ -127,10 +129,9 @@ class Router:
         load = np.bincount(plant.site, weights=load_bps * (usable > 0), minlength=sites)
         room = np.bincount(plant.site, weights=usable, minlength=sites)
         self._site_full = load >= room * _FULL
-        weight = usable if self.weights is None else self.weights * (self.service != FAILED)
         self._cumulative, self._base, self._total = [], [], []
         for bit in (1, 2, 4):
-            mine = np.where(plant.serves & bit, weight, 0.0)
+            mine = np.where(plant.serves & bit, usable, 0.0)
             running = np.concatenate([[0.0], np.cumsum(mine)])
             self._cumulative.append(running[1:])
             self._base.append(running[plant.site_start[:-1]])
@@ -188,6 +189,8 @@ class Viewers:
         self.last_ms = np.zeros(seats, dtype=np.int64)
         self.fresh = np.zeros(seats, dtype=bool)
         self._urgent: list[tuple[int, Idx]] = []
+        #: None: by the world's own idea of who is near and has room.
+        self.steering: Steering | None = None
         everyone = np.arange(seats)
         self._seat(everyone, np.full(seats, now_ms, dtype=np.int64))
         self.appliance[:] = self._steer(everyone)
@@ -223,7 +226,7 @@ class Viewers:
             self._urgent.append((step, lost[due // self._step_ms == step]))
         self._urgent.sort(key=lambda entry: entry[0])
 
-    def step(self, step: int, pressure: F64) -> dict[str, npt.NDArray[np.generic]]:
+    def step(self, step: int, pressure: F64) -> Events:
         """The events of one step (number `step` since 1970). `pressure`: utilisation of each
         appliance as of the last refresh; where it is near 1, players stall."""
         phase_step = step % (self._period // self._step_ms)
@@ -241,7 +244,7 @@ class Viewers:
             at_ms = np.maximum(np.concatenate([at_ms, late]), self.last_ms[due])
         return self._events(due, at_ms, pressure)
 
-    def _events(self, due: Idx, at_ms: I64, pressure: F64) -> dict[str, npt.NDArray[np.generic]]:
+    def _events(self, due: Idx, at_ms: I64, pressure: F64) -> Events:
         rng, count = self._rng, due.size
         draw = rng.random((3, count))
         fresh = self.fresh[due]
@@ -268,7 +271,7 @@ class Viewers:
         stalled = np.where(kind == FAILOVER, np.minimum(gone, 400), stalled)
         bitrate = self.bitrate_bps[due]
         received = np.where(fresh, 0, bitrate * np.maximum(gone - stalled, 0) // 8000)
-        columns: dict[str, npt.NDArray[np.generic]] = {
+        columns: Events = {
             "session": self.session[due],
             "at_ms": at_ms,
             "event": kind,
@@ -323,15 +326,18 @@ class Viewers:
         router, sort = self._router, self.traffic_class[seats]
         uniform = self._rng.random(seats.size)
         own = router.route(self.prefix[seats], sort, uniform)
-        if router.steering is None:
+        if self.steering is None:
             return own
-        told = router.steering(self.region[seats], self.hi[seats], self.lo[seats], sort, uniform)
-        return np.where(told >= 0, told, own)
+        told = self.steering(
+            self.session[seats], self.region[seats], self.prefix[seats],
+            self.hi[seats], self.lo[seats], sort,
+        )  # fmt: skip
+        # nobody stays with an appliance that does not answer, whatever the table says
+        answers = (told >= 0) & (router.service[told] != FAILED)
+        return np.where(answers, told, own)
 
 
-def clients(
-    rng: np.random.Generator, ground: Ground, prefix: I32
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+def clients(rng: np.random.Generator, ground: Ground, prefix: I32) -> tuple[U64, U64]:
     """An address (hi, lo) inside each prefix. A prefix's viewers live in at most eight /24 or /48
     blocks of it, most of them in the first."""
     prefixes = ground.prefixes

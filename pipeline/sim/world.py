@@ -20,7 +20,7 @@ from pipeline.sim import encode, networks, plant, telemetry
 from pipeline.sim.rib import Rib
 from pipeline.sim.size import SimSize
 from pipeline.sim.telemetry import HEALTH_MS, LINK_MS, Meters, Probes, Rows, Stagger
-from pipeline.sim.viewers import Demand, Router, Steering, Viewers
+from pipeline.sim.viewers import Demand, Events, Router, Steering, Viewers
 from pipeline.wire.encode import encode as encode_record
 
 STEP_MS = 100
@@ -99,7 +99,7 @@ class World:
     def tick(self, now_ms: int) -> list[Rows]:
         """Everything that happens after the last tick's time and up to `now_ms`."""
         found: list[Rows] = []
-        events: list[dict[str, npt.NDArray[np.generic]]] = []
+        events: list[Events] = []
         while (self._step + 1) * STEP_MS <= now_ms:
             step = self._step
             self._step, self.now_ms = step + 1, (step + 1) * STEP_MS
@@ -130,22 +130,9 @@ class World:
             self.viewers.abandon(which, self.now_ms)
         return self._health(which, self.now_ms)
 
-    def follow(
-        self, weights: Mapping[str, Mapping[str, int]] | None, steering: Steering | None = None
-    ) -> None:
-        """Let viewers follow what is published: the weights of each site's appliances and, if
-        given, a choice of appliance per viewer. None: the world's own idea of both."""
-        if weights is None:
-            self.router.weights = None
-        else:
-            told = self.plant.capacity_bps.copy()  # where nothing is published
-            for each in weights.values():
-                for name, weight in each.items():
-                    if name in self._index:
-                        told[self._index[name]] = weight
-            self.router.weights = told
-        self.router.steering = steering
-        self.router.refresh(self._load)
+    def follow(self, steering: Steering | None) -> None:
+        """Let viewers go where `steering` says; None: to the nearest site with room."""
+        self.viewers.steering = steering
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -179,7 +166,7 @@ class World:
                 )
         return found
 
-    def _plays(self, events: list[dict[str, npt.NDArray[np.generic]]]) -> list[Rows]:
+    def _plays(self, events: list[Events]) -> list[Rows]:
         if not events:
             return []
         joined = {name: np.concatenate([each[name] for each in events]) for name in events[0]}
@@ -209,9 +196,9 @@ class World:
         first, end = self._prefix_first[prefixes], self._prefix_first[prefixes + 1]
         routes = np.concatenate([self._by_prefix[a:b] for a, b in zip(first, end, strict=True)])
         routes = routes[self.rib.alive[routes]]
-        site = self.rib.sessions.site[self.rib.session_of(routes)]
-        pairs = np.unique(np.stack([self.rib.prefix[routes], site], axis=1), axis=0)
-        prefix, site = pairs[:, 0].astype(np.intp), pairs[:, 1].astype(np.intp)
+        hears = self.rib.sessions.site[self.rib.session_of(routes)]
+        pairs = np.unique(np.stack([self.rib.prefix[routes], hears], axis=1), axis=0)
+        prefix, site = pairs.astype(np.intp).T
         columns = self._probes.columns(site, prefix, at_ms)
         return self._by_region(
             "traffic.paths", "PathSample", columns, self._probes.keys(site, prefix),
