@@ -50,7 +50,7 @@ _HEALTHY = np.isin(
         ApplianceState.SATURATED,
     ],
 )
-_WITHDRAWN = (Service.DRAINING, Service.FAILED)
+_WITHDRAWN = np.isin(np.arange(len(Service)), [Service.DRAINING, Service.FAILED])
 _SESSION_NEWS = ("PeerUp", "PeerDown")
 
 
@@ -121,7 +121,7 @@ def step(cell: Cell, rows: Mapping[str, TopicRows], cut: Cut, config: SteeringCo
     for region in cell.regions.values():
         staged.groups += cell.ledger.set_groups(region.name, fleet.sites.names)
     return Effects(
-        tables=[*weights, *staged.groups, *staged.prefixes, *staged.died],
+        tables=[*weights, *staged.groups, *staged.prefixes, *staged.removed, *staged.died],
         verdicts=staged.verdicts,
         refused=account.refused,
         epoch=_epoch(cell, account),
@@ -167,7 +167,7 @@ def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> No
     fleet = cell.fleet
     placed = (fleet.placement_version, config.hash())
     cause, cell._cause, cell._placed = cell._cause or placed != cell._placed, False, placed
-    cell.demand.compact(cell.now_ms, config)
+    cell.demand.compact(cell.now_ms)
     for index, name in enumerate(fleet.regions.names):
         if index not in cell.regions and fleet.region_alive[index]:
             cell.regions[index] = Region(index, name, cell.ledger)
@@ -192,7 +192,7 @@ def _appliances(cell: Cell, usable: I64) -> Appliances:
         serves=fleet.appliance_serves[living],
         usable_bps=usable[living],
         capacity_bps=fleet.appliance_capacity_bps[living],
-        withdrawn=np.isin(health.service[living], _WITHDRAWN),
+        withdrawn=_WITHDRAWN[health.service[living]],
         heard=health.heard_ms[living] > 0,
         site_region=fleet.site_region,
         link_bps=cell.links.site_link_capacity_bps(fleet),
@@ -213,7 +213,7 @@ def _weigh(
         capacity_bps=fleet.appliance_capacity_bps,
         usable_bps=usable,
         healthy=_HEALTHY[health.state],
-        withdrawn=np.isin(health.service, _WITHDRAWN),
+        withdrawn=_WITHDRAWN[health.service],
         mark=health.state.astype(np.int64) << 8 | health.reason,
     )
     found = cell._weigher.weigh(

@@ -142,9 +142,9 @@ class Ledger:
         self._swap(record_hash(key, self.weights.pop(key)), 0)
         return [Record(LB_WEIGHTS.name, key, None)]
 
-    def set_prefixes(self, region: str, diff: PrefixDiff) -> list[Record | Block]:
-        """Publish a diff of the first level: what is set, then what is removed."""
-        topic, blocks = STEERING_PREFIXES.name, list[Record | Block]()
+    def set_prefixes(self, region: str, diff: PrefixDiff) -> tuple[list[Block], list[Block]]:
+        """Publish a diff of the first level: what is set, and what is removed."""
+        topic, added, removed = STEERING_PREFIXES.name, list[Block](), list[Block]()
         if len(diff.set_keys):
             prefix = bytes_of(diff.set_keys)
             block = Block(
@@ -155,19 +155,21 @@ class Ledger:
             self._swap(
                 block_hash(block.keys[diff.known], old), block_hash(block.keys, block.values)
             )
-            blocks.append(block)
+            added.append(block)
         if len(diff.removed_keys):
             prefix = bytes_of(diff.removed_keys)
             block = Block(topic, prefix_keys(prefix, region), None)
             old = prefix_values(prefix, diff.removed_group, region)
             self._swap(block_hash(block.keys, old), 0)
-            blocks.append(block)
+            removed.append(block)
         self.prefixes[region].apply(diff)
-        return blocks
+        return added, removed
 
     def set_groups(self, region: str, names: list[str]) -> list[Record]:
         """The records of the region's dirty groups, unless they are what is published."""
         groups = self.groups[region]
+        if not groups.dirty.any():
+            return []
         slots = np.flatnonzero(groups.dirty & groups.alive)
         groups.dirty[:] = False
         records, hashes = [], []

@@ -28,9 +28,10 @@ TEN_THOUSANDTHS = 10_000
 class Staged:
     """Table effects in the order in which they are sent: a thing before what names it."""
 
-    groups: list[Record | Block] = field(default_factory=list)
-    prefixes: list[Record | Block] = field(default_factory=list)
-    died: list[Record | Block] = field(default_factory=list)
+    groups: list[Record] = field(default_factory=list)
+    prefixes: list[Block] = field(default_factory=list)
+    removed: list[Block] = field(default_factory=list)
+    died: list[Record] = field(default_factory=list)
     verdicts: list[VerdictRow] = field(default_factory=list)
 
 
@@ -45,8 +46,7 @@ class Region:
         self._ledger = ledger
         self._prefixes = ledger.prefixes.setdefault(name, PublishedPrefixes())
         ledger.groups[name] = self.shares.groups
-        self._planned_ms = 0
-        self._planned_for = (-1, "")
+        self._planned_for = (-1, -1, "")
         self._mapped: tuple[int, int, int] | None = None
         self._block: I64 = np.empty(0, np.int64)
         self._slot: I64 = np.empty(0, np.int64)
@@ -59,17 +59,17 @@ class Region:
         served = self.shares.groups
         if held is None:
             diff = self._prefixes.diff(
-                _keys(change.hi, change.lo, change.length),
-                self.table.id[change.group],
+                _keys(change.set_hi, change.set_lo, change.set_length),
+                self.table.group_id[change.set_group],
                 _keys(change.removed_hi, change.removed_lo, change.removed_length),
             )
             born, died = change.born, change.died
         else:
             table = self.table
             keys = _keys(table.hi, table.lo, table.length)
-            diff = self._prefixes.diff_to(keys, table.id[table.group])
+            diff = self._prefixes.diff_to(keys, table.group_id[table.group])
             born = np.flatnonzero(table.alive)
-            died = np.setdiff1d(served.group[served.alive], table.id[born])
+            died = np.setdiff1d(served.group[served.alive], table.group_id[born])
         limit = config.publish.moved_share_max
         move = self._move(diff, cause, limit)
         passes = self.guard.judge(move, now_ms, limit)
@@ -77,14 +77,16 @@ class Region:
             out.verdicts.append(self._verdict(held, move))
         if not passes:
             return
-        alive_again = self.table.id[born]
+        alive_again = self.table.group_id[born]
         died = died[~np.isin(died, alive_again)]
         born = born[served.slots(alive_again) < 0]
         if len(born) or len(died):
             out.died += self._ledger.drop_groups(self.name, died)
             served.change(_ranked(self.table, born), died)
         if len(diff):
-            out.prefixes += self._ledger.set_prefixes(self.name, diff)
+            added, removed = self._ledger.set_prefixes(self.name, diff)
+            out.prefixes += added
+            out.removed += removed
 
     def plan(
         self,
@@ -94,13 +96,13 @@ class Region:
         now_ms: int,
         config: SteeringConfig,
     ) -> bool:
-        """Shares of all groups anew, if groups, eligibility or configuration are not what they
-        were, or a bucket of demand has passed since; whether that was so."""
-        rests_on = (self.shares.groups.version, config.hash())
-        due = now_ms - self._planned_ms >= config.inputs.demand_bucket_ms
-        if not due and rests_on == self._planned_for and not changed.any():
+        """Shares of all groups anew, if the groups, a site's eligibility, the configuration or the
+        bucket of demand are not what they were; whether that was so."""
+        bucket = now_ms // config.inputs.demand_bucket_ms
+        rests_on = (self.shares.groups.version, bucket, config.hash())
+        if rests_on == self._planned_for and not changed.any():
             return False
-        self._planned_ms, self._planned_for = now_ms, rests_on
+        self._planned_for = rests_on
         target, min_shift = _limits(config)
         self.shares.plan(now, changed, self._demand(demand, now_ms), target, min_shift)
         return True
@@ -118,7 +120,7 @@ class Region:
             block = np.flatnonzero(demand.block_region == self.index)
             group = table.match(demand.block_hi[block], demand.block_lo[block])
             block, group = block[group >= 0], group[group >= 0]
-            slot = served.slots(table.id[group])
+            slot = served.slots(table.group_id[group])
             self._block, self._slot = block[slot >= 0], slot[slot >= 0]
         total = np.zeros((len(served.alive), CLASSES), np.int64)
         np.add.at(total, self._slot, demand.level_bps(now_ms)[self._block])
@@ -137,8 +139,8 @@ class Region:
     def _first_site(self, group: U64) -> Ranked | np.ndarray:  # type: ignore[type-arg]
         table = self.table
         living = np.flatnonzero(table.alive)
-        living = living[np.argsort(table.id[living])]
-        at = np.searchsorted(table.id[living], group)
+        living = living[np.argsort(table.group_id[living])]
+        at = np.searchsorted(table.group_id[living], group)
         return table.site[table.start[living[at]]]
 
     def _verdict(self, before: Reason | None, move: Move) -> VerdictRow:
@@ -164,4 +166,4 @@ def _ranked(table: RegionTable, groups: I64) -> Ranked:
     ends = np.cumsum(count)
     skew = np.repeat(table.start[groups] - (ends - count), count)
     entries = np.arange(count.sum()) + skew
-    return Ranked(table.id[groups], count, *(getattr(table, name)[entries] for name in ENTRY))
+    return Ranked(table.group_id[groups], count, *(getattr(table, name)[entries] for name in ENTRY))

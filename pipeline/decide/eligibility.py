@@ -101,6 +101,8 @@ def _without(usable: I64, site_region: I32, regions: int) -> Bools:
 
 
 def _sum(values: I64, site: I32, sites: int) -> I64:
-    out = np.zeros((sites, values.shape[1]), np.int64)
-    np.add.at(out, site, values)
-    return out
+    """Sums of int64[N, k] by site: int64[S, k]."""
+    width = values.shape[1]
+    out = np.zeros(sites * width, np.int64)
+    np.add.at(out, (site[:, None] * width + np.arange(width)).reshape(-1), values.reshape(-1))
+    return out.reshape(sites, width)

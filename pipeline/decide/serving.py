@@ -68,7 +68,7 @@ class ServedGroups:
         self._slot: I64 = np.empty(0, np.int64)
 
     def __len__(self) -> int:
-        return int(self.alive.sum())
+        return len(self._slot)
 
     def slots(self, group: U64) -> I64:
         """The slots of these group ids, -1 where one is not served."""
@@ -120,7 +120,9 @@ class ServedGroups:
         owner = np.repeat(np.arange(first, first + groups, dtype=np.int32), born.count)
         self.owner = np.concatenate([self.owner, owner])
         for name in ("group", *ENTRY):
-            setattr(self, name, np.concatenate([getattr(self, name), getattr(born, name)]))
+            before = getattr(self, name)
+            after = getattr(born, name).astype(before.dtype)
+            setattr(self, name, np.concatenate([before, after]))
         self.cost = np.concatenate([self.cost, _cost(born, rank)])
         self.alive = np.concatenate([self.alive, np.ones(groups, np.bool_)])
         self.dirty = np.concatenate([self.dirty, np.ones(groups, np.bool_)])
@@ -146,4 +148,6 @@ def _cost(born: Ranked, rank: I64) -> I32:
     """Proximity cost of an entry: the less specific announcement first, then the longer AS path,
     then the rank, each of which outweighs what follows; never decreasing along a ranking."""
     path = np.clip(born.as_path_len, 0, 999)
-    return (born.tier * 1_000_000 + path * 1_000 + np.minimum(rank, 999)).astype(np.int32)
+    return (born.tier.astype(np.int64) * 1_000_000 + path * 1_000 + np.minimum(rank, 999)).astype(
+        np.int32
+    )

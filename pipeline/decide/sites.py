@@ -70,7 +70,11 @@ class SiteMemory:
             if before is not one.spread:
                 reason = _REASON_OF_SPREAD[one.spread]
                 detail = f"{one.healthy} of {one.counted} healthy"
-                rows.append(VerdictRow("site", names[one.site], before, one.spread, reason, detail))
+                rows.append(
+                    VerdictRow(
+                        "site", names[one.site], str(before), str(one.spread), reason, detail
+                    )
+                )
         return rows
 
     def eligibility(

@@ -95,7 +95,8 @@ def play(steps: list) -> tuple[Ledger, Topics]:
             group = np.array(list(given_.values()), np.uint64)
             removed = keys_of(prefixes(sorted(gone - given_.keys())))
             diff = ledger.prefixes[region].diff(keys_of(prefixes(list(given_))), group, removed)
-            topics.take(ledger.set_prefixes(region, diff))
+            added, removed_blocks = ledger.set_prefixes(region, diff)
+            topics.take([*added, *removed_blocks])
         elif what == "groups":
             region, given_, gone = rest
             served = ledger.groups[region]
