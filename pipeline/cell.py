@@ -90,7 +90,8 @@ class Cell:
 
     def demand_bps(self) -> I64:
         """Demand of all client blocks by class, int64[3]."""
-        return self.demand.level_bps(self.now_ms).sum(axis=0)
+        total: I64 = self.demand.level_bps(self.now_ms).sum(axis=0)
+        return total
 
     def published_records(self, topic: str) -> Iterator[tuple[bytes, bytes]]:
         """(key, value) of every record that the cell has published on a table topic."""

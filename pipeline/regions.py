@@ -7,9 +7,10 @@ shares; on urgent news it only reacts. What is published of it is in the cell's 
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.config import SteeringConfig
-from pipeline.decide.assignment import CLASSES, I64, U64, Bools
+from pipeline.decide.assignment import CLASSES, I32, I64, U64, Bools
 from pipeline.decide.eligibility import Eligibility
 from pipeline.decide.groups import RegionTable, TableChange
 from pipeline.decide.guard import Guard, Move
@@ -19,6 +20,7 @@ from pipeline.effects import Block, Record, VerdictRow
 from pipeline.publish import Keys, Ledger, PrefixDiff, PublishedPrefixes, keys_of
 from pipeline.reasons import Reason
 from pipeline.state.demand import Demand
+from pipeline.state.lpm import ragged
 from pipeline.wire.address import prefix_bytes
 
 TEN_THOUSANDTHS = 10_000
@@ -63,7 +65,7 @@ class Region:
                 self.table.group_id[change.set_group],
                 _keys(change.removed_hi, change.removed_lo, change.removed_length),
             )
-            born, died = change.born, change.died
+            born, died = change.born.astype(np.int64), change.died
         else:
             table = self.table
             keys = _keys(table.hi, table.lo, table.length)
@@ -136,7 +138,8 @@ class Region:
             moved += int((before != self._first_site(diff.set_group[diff.known])).sum())
         return Move(published, len(self.table.hi), moved, touched, cause)
 
-    def _first_site(self, group: U64) -> Ranked | np.ndarray:  # type: ignore[type-arg]
+    def _first_site(self, group: U64) -> I32:
+        """Nearest site of groups of the table, by id."""
         table = self.table
         living = np.flatnonzero(table.alive)
         living = living[np.argsort(table.group_id[living])]
@@ -146,24 +149,22 @@ class Region:
     def _verdict(self, before: Reason | None, move: Move) -> VerdictRow:
         after = self.guard.held_reason
         detail = (
-            f"{move.vanish_or_move} of {move.published} prefixes vanish or get another nearest site; "
-            f"{move.after} afterwards"
+            f"{move.vanish_or_move} of {move.published} prefixes vanish or get another nearest "
+            f"site; {move.after} afterwards"
         )
         states = ("HELD" if before else "PASSING", "HELD" if after else "PASSING")
         return VerdictRow("table", self.name, *states, after or Reason.RELEASED, detail)
 
 
 def _limits(config: SteeringConfig) -> tuple[int, int]:
-    return int(config.assignment.target * TEN_THOUSANDTHS), config.assignment.min_shift
+    return round(config.assignment.target * TEN_THOUSANDTHS), config.assignment.min_shift
 
 
-def _keys(hi: U64, lo: U64, length: np.ndarray) -> Keys:  # type: ignore[type-arg]
+def _keys(hi: U64, lo: U64, length: npt.NDArray[np.uint8]) -> Keys:
     return keys_of(prefix_bytes(hi, lo, length))
 
 
 def _ranked(table: RegionTable, groups: I64) -> Ranked:
     count = table.count[groups].astype(np.int64)
-    ends = np.cumsum(count)
-    skew = np.repeat(table.start[groups] - (ends - count), count)
-    entries = np.arange(count.sum()) + skew
+    entries = ragged(table.start[groups], count)
     return Ranked(table.group_id[groups], count, *(getattr(table, name)[entries] for name in ENTRY))

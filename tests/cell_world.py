@@ -7,6 +7,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import pairwise
 from random import Random
 
 import numpy as np
@@ -297,7 +298,7 @@ def read(log: Log, topic: str, start: int, end: int, pieces: int = 1) -> TopicRo
     """The rows of these offsets, decoded in pieces and put together."""
     edges = np.linspace(start, end, pieces + 1).astype(int).tolist()
     whole = TopicRows(topic)
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         values, keys = log.values[topic][first:last], log.keys[topic][first:last]
         part = decode_chunk(topic, values, np.arange(first, last), keys)
         whole.refused += part.refused

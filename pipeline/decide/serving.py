@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.assignment import CLASSES, I32, I64, U64, Bools
+from pipeline.state.lpm import ragged
 
 I16 = npt.NDArray[np.int16]
 U8 = npt.NDArray[np.uint8]
@@ -82,8 +83,7 @@ class ServedGroups:
         them."""
         count = np.diff(self.offsets)[slots]
         offsets = np.concatenate([[0], np.cumsum(count)])
-        skew = np.repeat(self.offsets[slots] - offsets[:-1], count)
-        return np.arange(offsets[-1]) + skew, offsets
+        return ragged(self.offsets[slots], count), offsets
 
     def first_site(self, slots: I64) -> I32:
         """The nearest site of each slot."""

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from pipeline.decide.assignment import CLASSES, I64, Bools, Problem, load_of, nearest, solve
 from pipeline.decide.eligibility import ELIGIBLE, Eligibility
 from pipeline.decide.serving import I16, U8, ServedGroups
+from pipeline.state.lpm import ragged
 
 #: What `passed` says of an eligible site: 1 + index into wire.tables.PASSED_REASONS.
 SITE_FULL = 3
@@ -176,9 +177,7 @@ def _passed_over(problem: Problem, shares: I16, now: Eligibility) -> U8:
         end = problem.offsets[1:].copy()
         end[owner[last]] = holding[last]
         some = np.flatnonzero(end > start)
-        count = (end - start)[some]
-        skew = start[some] - (np.cumsum(count) - count)
-        entries = np.arange(count.sum()) + np.repeat(skew, count)
+        entries = ragged(start[some], (end - start)[some])
         entries = entries[shares[entries, klass] == 0]
         status = now.status[problem.site[entries], klass]
         passed[entries, klass] = np.where(status == ELIGIBLE, SITE_FULL, status)

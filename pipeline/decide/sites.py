@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline.decide.assignment import CLASSES, I64, TOTAL, Bools
 from pipeline.decide.eligibility import REASON_OF_STATUS, Eligibility
+from pipeline.decide.serving import U8
 from pipeline.decide.shares import SiteLoad
 from pipeline.decide.weights import Spread, Weighed
 from pipeline.effects import VerdictRow
@@ -121,12 +122,12 @@ class SiteMemory:
         return rows
 
 
-def _classes(status: np.ndarray) -> str:  # type: ignore[type-arg]
+def _classes(status: U8) -> str:
     able = [name for name, code in zip(CLASS_NAMES, status.tolist(), strict=True) if not code]
     return "+".join(able) or "NONE"
 
 
-def _why(before: np.ndarray, after: np.ndarray, panic: np.ndarray) -> Reason:  # type: ignore[type-arg]
+def _why(before: U8, after: U8, panic: Bools) -> Reason:
     """The Reason of the first class that was lost; else why the others may serve now."""
     for old, new in zip(before.tolist(), after.tolist(), strict=True):
         if not old and new:
