@@ -259,7 +259,9 @@ class KafkaCluster:
             log = self.folder / f"format-{node}.log"
             tools.append(self._run("kafka.tools.StorageTool", arguments, "256m", log, "formatting"))
         for tool in tools:
-            if tool.process.wait(START_TIMEOUT_S):
+            status = tool.process.wait(START_TIMEOUT_S)
+            tool.stop(STOP_PATIENCE_S)
+            if status:
                 raise BrokerError(f"Apache Kafka's storage could not be formatted:\n{tool.said()}")
 
     def _launch(self, node: int) -> None:

@@ -1,7 +1,10 @@
 """What the brokers that we start have in common: free ports, waiting for an answer, an orderly end.
 
 Each runs in a session of its own: Ctrl-C in a terminal reaches only us, and we end the broker last,
-after everything that still writes to it. Only that process group is ever signalled.
+after everything that still writes to it. Only that process group is ever signalled. Should we be
+killed ourselves, a shell that waits at the other end of a pipe sees it close and ends the broker in
+our stead. (Linux's parent-death signal was rejected: it fires when the *thread* that started the
+broker ends, and macOS has none.)
 """
 
 import asyncio
@@ -39,8 +42,12 @@ def free_ports(count: int) -> list[int]:
             held.close()
 
 
+#: Reads until told that all is done; ends process group $1 when the pipe closes without a word.
+WATCH = 'read -r word || kill -s TERM -- "-$1"'
+
+
 class Server:
-    """One subprocess with its output in a file."""
+    """One subprocess with its output in a file; it does not outlive us."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
         self.name, self.log = name, log
@@ -52,6 +59,11 @@ class Server:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._watch = subprocess.Popen(  # noqa: S603
+            ["/bin/sh", "-c", WATCH, "edgesteer-watch", str(self.process.pid)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
 
     @property
     def pid(self) -> int:
@@ -78,15 +90,22 @@ class Server:
         """End it: asked first, then made to. Idempotent."""
         for kind, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 5.0)):
             if self.process.poll() is not None:
-                return
+                break
             self._signal(kind)
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(wait_s)
+        self._dismiss_watch()
 
     def kill(self) -> None:
         """End it at once, as a power cut would."""
         self._signal(signal.SIGKILL)
         self.process.wait()
+        self._dismiss_watch()
+
+    def _dismiss_watch(self) -> None:
+        if self._watch.poll() is None:
+            with suppress(BrokenPipeError):
+                self._watch.communicate(b"done\n")
 
     def _signal(self, kind: signal.Signals) -> None:
         with suppress(ProcessLookupError):  # it has ended meanwhile

@@ -4,6 +4,9 @@ import importlib.metadata
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,34 @@ def test_one_that_dies_is_noticed_with_its_last_words(tmp_path: Path) -> None:
         broker._server.process.wait()
         with pytest.raises(BrokerError, match="ended with status -9"):
             broker.check_alive()
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from pipeline.broker.embedded import EmbeddedBroker
+broker = EmbeddedBroker(Path(sys.argv[1])).start()
+print(broker.port, flush=True)
+time.sleep(600)
+"""
+
+
+def test_it_does_not_outlive_an_owner_that_was_killed(tmp_path: Path) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE)
+    assert owner.stdout is not None
+    port = int(owner.stdout.readline())
+    socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.05)
+    pytest.fail("the broker outlived its owner")
 
 
 def test_a_platform_without_a_wheel_is_told_what_to_do(
