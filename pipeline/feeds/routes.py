@@ -11,10 +11,10 @@ Rejected: the general encoder for each record (4 µs against 0.3).
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop
 
 from pipeline.feeds.account import FeedAccount
+from pipeline.feeds.assemble import avro_long, avro_text, route_tail
 from pipeline.feeds.bgp import (
     AFI_BITS,
     MAPPED,
@@ -35,52 +35,7 @@ REMEMBERED_MAX = 1 << 15
 NO_HOP = bytes(16)
 
 
-@lru_cache(maxsize=1 << 16)
-def avro_long(value: int) -> bytes:
-    """Zigzag and variable length: Avro's int and long."""
-    value = value << 1 ^ value >> 63
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def avro_text(text: str) -> bytes:
-    """Avro's string."""
-    data = text.encode()
-    return avro_long(len(data)) + data
-
-
-def _optional(value: int | None) -> bytes:
-    return b"\x00" if value is None else b"\x02" + avro_long(value)
-
-
-def _tail(
-    action: int, path: str, hops: int, attributes: Attributes | None, next_hop: bytes
-) -> bytes:
-    """The fields of a Route between path_id and at_ms."""
-    med = local_pref = None
-    communities: tuple[int, ...] = ()
-    if attributes is not None:
-        med, local_pref = attributes.med, attributes.local_pref
-        communities = attributes.communities
-    block = avro_long(len(communities)) + b"".join(map(avro_long, communities))
-    return b"".join(
-        (
-            avro_long(action),
-            avro_text(path),
-            avro_long(hops),
-            _optional(med),
-            _optional(local_pref),
-            block + b"\x00" if communities else b"\x00",
-            next_hop,
-        )
-    )
-
-
-_WITHDRAWN = _tail(1, "", 0, None, NO_HOP)
+_WITHDRAWN = route_tail(None, NO_HOP)
 
 
 @dataclass(slots=True)
@@ -274,8 +229,7 @@ class RouteFeed:
             return not field.broken
         tail = attributes.tails.get(next_hop)
         if tail is None:
-            path = attributes.as_path or ""
-            tail = _tail(0, path, attributes.as_path_len, attributes, next_hop)
+            tail = route_tail(attributes, next_hop)
             attributes.tails[next_hop] = tail
         self.account.announced += self._append(speaker, field, tail, at_ms)
         return not field.broken
