@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ FILE = "routes/routeviews-20151101-prefix-origin.dat.gz"
 EMBEDDED_SHARE = 0.75  # of the sites
 _U64 = np.uint64
 _CHUNK = 500_000
+_COLUMNS = ("prefix", "site", "peer", "as_path_len", "med")
 
 
 def find_routes(data: Path | None) -> Path:
@@ -112,10 +114,30 @@ class Announcements:
         frame = frame.with_columns(pl.col("action").cast(actions))
         return TopicRows(BGP_ROUTES.name, {"Route": frame})
 
+    def save(self, path: Path) -> None:
+        """Lay the columns down for `load`."""
+        hi, lo, length = self.prefixes
+        columns: dict[str, Any] = {name: getattr(self, name) for name in _COLUMNS}
+        np.savez(path, hi=hi, lo=lo, length=length, sites=np.array(self.sites), **columns)
+
+    @classmethod
+    def load(cls, path: Path) -> "Announcements":
+        """What `save` laid down."""
+        with np.load(path) as held:
+            prefixes = (held["hi"], held["lo"], held["length"])
+            return cls(prefixes, held["sites"].tolist(), *(held[name] for name in _COLUMNS))
+
     def chunks(self) -> Iterator[TopicRows]:
         """All of them, half a million at a time."""
         for start in range(0, len(self), _CHUNK):
             yield self.topic_rows(np.arange(start, min(start + _CHUNK, len(self))), start)
+
+
+def site_names(sites: int) -> list[str]:
+    """Exchange points, then sites embedded in networks."""
+    embedded = int(sites * EMBEDDED_SHARE)
+    exchanges = [f"ix-{number:03d}" for number in range(sites - embedded)]
+    return exchanges + [f"isp-{number:03d}" for number in range(embedded)]
 
 
 def announce(prefixes: Prefixes, origin: npt.NDArray[np.uint64], sites: int = 200) -> Announcements:
@@ -126,7 +148,7 @@ def announce(prefixes: Prefixes, origin: npt.NDArray[np.uint64], sites: int = 20
     hosts = known[np.argsort(-size, kind="stable")[:embedded]]
     # An origin's exchanges: one in 80, and as many again for each doubling of its size.
     wanted = np.minimum(np.frexp(size.astype(np.float64))[1], 8) / 80
-    names = [f"ix-{n:03d}" for n in range(exchanges)] + [f"isp-{n:03d}" for n in range(embedded)]
+    names = site_names(sites)
     word = prefixes[1] ^ prefixes[0] ^ prefixes[2].astype(np.uint64)
     parts: list[tuple[npt.NDArray[np.integer], ...]] = []
     for number in range(sites):

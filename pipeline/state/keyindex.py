@@ -32,7 +32,7 @@ _ODD = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)  # golden ra
 
 
 def grown(array: Column, size: int, fill: int | float = 0) -> Column:
-    """`array` if it holds `size` elements, else a copy at least twice as long, padded with `fill`."""
+    """`array` if it holds `size` elements, else a copy at least twice as long, `fill` behind."""
     if len(array) >= size:
         return array
     out = np.empty(max(size, 2 * len(array)), dtype=array.dtype)
@@ -42,7 +42,7 @@ def grown(array: Column, size: int, fill: int | float = 0) -> Column:
 
 
 def distinct(array: Column) -> Column:
-    """The values of an integer array, ascending, each once; np.unique is three times slower."""
+    """The values of an integer array, ascending, each once; np.unique takes 3x as long."""
     ordered = np.sort(array)
     fresh = np.ones(len(ordered), dtype=bool)
     fresh[1:] = ordered[1:] != ordered[:-1]
