@@ -9,8 +9,8 @@ import numpy as np
 
 from pipeline.follow.lookup import CLASSES, Answer, place, who
 from pipeline.follow.table import SteeringTable
+from pipeline.sim.demand import I32, I64, U64
 from pipeline.sim.prefixes import addresses
-from pipeline.sim.viewers import I32, I64, U64
 
 
 class Published:

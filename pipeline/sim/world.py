@@ -17,10 +17,12 @@ import numpy.typing as npt
 from pipeline.errors import UsageError
 from pipeline.feeds import keys
 from pipeline.sim import encode, networks, plant, telemetry
+from pipeline.sim.demand import Demand
 from pipeline.sim.rib import Rib
+from pipeline.sim.router import Router, Steering
 from pipeline.sim.size import SimSize
 from pipeline.sim.telemetry import HEALTH_MS, LINK_MS, Meters, Probes, Rows, Stagger
-from pipeline.sim.viewers import Demand, Events, Router, Steering, Viewers
+from pipeline.sim.viewers import Events, Viewers
 from pipeline.wire.encode import encode as encode_record
 
 STEP_MS = 100
