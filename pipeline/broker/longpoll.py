@@ -7,6 +7,7 @@ of a hop from 0.4 to 1.8 ms (KAFKA.md). On a broker with long poll the pause nev
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 PAUSE_S = 0.002
@@ -22,7 +23,10 @@ def pause_empty_fetches(consumer: Any) -> None:
         began = loop.time()
         got_records = bool(await original(*args, **kwargs))
         if not got_records and loop.time() - began < 5 * PAUSE_S:
-            await asyncio.sleep(PAUSE_S)
+            # Like the original: cancelled (closing, partition taken away) means no longer of
+            # interest. Whoever cancels awaits this and is not prepared for the exception.
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(PAUSE_S)
         return got_records
 
     fetcher._proc_fetch_request = patient
