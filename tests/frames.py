@@ -14,7 +14,7 @@ from pipeline.effects import VerdictRow
 from pipeline.reasons import Reason
 from pipeline.state.fleet import Fleet
 from pipeline.state.health import ApplianceState, Health
-from pipeline.wire.address import parse_prefix
+from pipeline.wire.address import parse_address, parse_prefix
 from pipeline.wire.rows import OFFSET, TOMBSTONE, Account, TopicRows
 
 CONFIG = SteeringConfig()
@@ -175,3 +175,41 @@ class HealthWorld:
     def usable_bps(self, name: str) -> int:
         usable = self.health.usable_bps(self.fleet, self.now_ms, self.config)
         return int(usable[self.fleet.appliances.get(name)])
+
+
+def play(
+    client: str, at_ms: int = NOW_MS, amount: int = 0, **fields: Any
+) -> tuple[str, dict[str, Any]]:
+    """A PlayEvent heartbeat of `amount` bytes served by a0."""
+    given = {"session": 1, "at_ms": at_ms, "event": "HEARTBEAT", "client": parse_address(client)}
+    more = {"appliance": "a0", "file": 1, "traffic_class": "VOD", "bytes": amount}
+    rest = {"bitrate_bps": 5_000_000, "startup_ms": 0, "stall_ms": 0}
+    return "PlayEvent", {**given, **more, **rest, **fields}
+
+
+def link_sample(name: str, at_ms: int = NOW_MS, **fields: Any) -> tuple[str, dict[str, Any]]:
+    given = {"link": name, "at_ms": at_ms, "used_bps": 100, "capacity_bps": 1000, "drops": 0}
+    return "LinkSample", {**given, **fields}
+
+
+def path_sample(
+    at: str, client: str, at_ms: int = NOW_MS, **fields: Any
+) -> tuple[str, dict[str, Any]]:
+    given = {"site": at, "client": parse_prefix(client), "at_ms": at_ms, "rtt_us": 10_000}
+    return "PathSample", {**given, "loss": 0.0, "throughput_bps": 0, "samples": 5, **fields}
+
+
+def fold_into(
+    section: Any,
+    topic: str,
+    records: Sequence[tuple[str, Mapping[str, Any]]],
+    fleet: Fleet,
+    now_ms: int = NOW_MS,
+    config: SteeringConfig = CONFIG,
+) -> Account:
+    """Fold rows of a telemetry topic into its section; the account is closed (L3)."""
+    rows, account = topic_rows(topic, records), Account()
+    account.arrive(rows)
+    section.fold(rows, fleet, now_ms, config, account)
+    account.close()
+    return account

@@ -1,0 +1,215 @@
+"""How much each client network draws, by traffic class: bytes per block in a ring of time buckets.
+
+Idea: a million plays a second end up in a few thousand numbers, so a row must cost no Python
+object and be looked up only after the rows of one block have been added up. A block is a /24 of
+IPv4 or a /48 of IPv6 in a region: with its region it packs into one 64-bit key.
+Rule: rows go by their own time into buckets of demand_bucket_ms; the level is what the complete
+buckets of the last demand_window_ms hold. What is older than the ring is counted and folded
+without effect; a clock ahead counts as now. A play belongs to the region of the appliance that
+served it; if the inventory does not name that, to the cell's region when it has just one, else to
+none. All sums are of integers, so neither order nor threads change them; new blocks get their ids
+in the order of their keys.
+Measured on a 2-core machine: 0.1 us a row for half a million rows at once (a fold that finds the
+block of each row first takes 0.2).
+Rejected: a decayed sum (the past would change with the order of arrival); a window that ends now
+(its newest bucket is never full, so demand would look too low by half a bucket).
+"""
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pipeline.config import SteeringConfig
+from pipeline.reasons import Noted
+from pipeline.state import screens
+from pipeline.state.fleet import CLASSES, Fleet
+from pipeline.state.ids import Int32, Int64, UInt64
+from pipeline.state.keyindex import KeyIndex
+from pipeline.wire.address import halves
+from pipeline.wire.rows import Account, TopicRows, screen
+
+#: A block that nobody was served in for so long is forgotten (at the next compaction).
+IDLE_MS = 600_000
+
+_U64 = np.uint64
+_LIMITS = (
+    ("bytes", screens.BYTES_MAX),
+    ("bitrate_bps", screens.BPS_MAX),
+    ("startup_ms", screens.COUNT_MAX),
+    ("stall_ms", screens.COUNT_MAX),
+)
+# A key: region from bit 49 up; bit 48 for IPv4; below it the block's bits.
+_REGION, _V4, _BLOCK_BITS = _U64(49), _U64(1) << _U64(48), (_U64(1) << _U64(48)) - _U64(1)
+_MAPPED = _U64(0xFFFF)
+
+
+class Demand:
+    """Blocks by dense id: block_region int32, block_hi, block_lo uint64 (first address).
+
+    `version` changes whenever there are new blocks or their ids have changed meaning (compact).
+    """
+
+    def __init__(self) -> None:
+        self.block_region: Int32 = np.empty(0, dtype=np.int32)
+        self.block_hi: UInt64 = np.empty(0, dtype=np.uint64)
+        self.block_lo: UInt64 = np.empty(0, dtype=np.uint64)
+        self.version = 0
+        self.starts: Int64 = np.zeros(len(CLASSES), dtype=np.int64)  # sessions begun, ever
+        self.bytes: Int64 = np.zeros(len(CLASSES), dtype=np.int64)  # received, ever
+        self._index = KeyIndex(np.uint64)
+        self._last: Int64 = np.empty(0, dtype=np.int64)  # newest bucket in which a block drew
+        self._window_ms = self._bucket_ms = 0
+        self._held: Int64 = np.empty(0, dtype=np.int64)  # bucket number that each slot holds
+        #: bytes [slot, block, class]; more rows than there are blocks.
+        self._ring: Int64 = np.zeros((0, 0, len(CLASSES)), dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.block_region)
+
+    def fold(
+        self, rows: TopicRows, fleet: Fleet, now_ms: int, config: SteeringConfig, account: Account
+    ) -> None:
+        """Take over the rows of play.events."""
+        frame = rows.frames.get("PlayEvent")
+        if frame is None:
+            return
+        checks = (screens.integers(frame, _LIMITS), *screens.times(frame, now_ms, config))
+        frame = screen(rows.topic, frame, checks, account)
+        account.fold(rows.topic, frame.height)
+        if not frame.height:
+            return
+        self._turn(now_ms, config)
+        classes = frame.get_column("traffic_class").to_physical().to_numpy()
+        started = frame.get_column("event").to_physical().to_numpy() == 0
+        self.starts += np.bincount(classes[started], minlength=len(CLASSES))
+        at_ms = np.minimum(frame.get_column("at_ms").to_numpy(), now_ms)
+        bucket = at_ms // self._bucket_ms
+        late = bucket <= now_ms // self._bucket_ms - len(self._held)
+        region, unplaced = _regions(frame.get_column("appliance"), fleet)
+        account.note(Noted.LATE, int(late.sum()))
+        account.note(Noted.UNPLACED_PLAY, int(unplaced.sum()))
+        cell = classes.astype(np.uint32) * np.uint32(len(self._held))
+        cell += (bucket % len(self._held)).astype(np.uint32)
+        sums = pl.DataFrame(
+            {
+                "key": _keys(frame.get_column("client"), region),
+                "cell": cell,
+                "bytes": frame.get_column("bytes"),
+            }
+        )
+        lost = late | (region < 0)
+        if lost.any():
+            sums = sums.filter(pl.Series(~lost))
+        self._add(sums.group_by("key", "cell").agg(pl.col("bytes").sum()))
+
+    def level_bps(self, now_ms: int) -> Int64:
+        """int64[blocks, 3]: bits per second by class over the complete buckets of the window."""
+        total = np.zeros((len(self), len(CLASSES)), dtype=np.int64)
+        if not self._bucket_ms:
+            return total
+        current = now_ms // self._bucket_ms
+        whole = (self._held < current) & (self._held > current - len(self._held))
+        for slot in np.flatnonzero(whole).tolist():
+            total += self._ring[slot, : len(self)]
+        # total * 8000 // window without its overflow
+        seconds, rest = np.divmod(total, self._window_ms)
+        level: Int64 = seconds * 8000 + rest * 8000 // self._window_ms
+        return level
+
+    def compact(self, now_ms: int) -> bool:
+        """Forget the blocks idle for IDLE_MS, once they are a quarter of all; whether it
+        did. The ids of the others change."""
+        if not self._bucket_ms:
+            return False
+        kept = np.flatnonzero(self._last * self._bucket_ms > now_ms - IDLE_MS)
+        if 4 * len(kept) > 3 * len(self):
+            return False
+        keys = self._index.column(0)[kept]
+        self._index = KeyIndex(np.uint64)
+        self._index.intern(keys)
+        self._ring = self._ring[:, kept]
+        for column in ("block_region", "block_hi", "block_lo", "_last"):
+            setattr(self, column, getattr(self, column)[kept])
+        self.version += 1
+        return True
+
+    def _add(self, sums: pl.DataFrame) -> None:
+        """Add columns key uint64, cell uint32 (class * slots + slot), bytes int64; pairs once."""
+        keys, cell, amount = (sums.get_column(name).to_numpy() for name in sums.columns)
+        ids = self._index.find(keys)
+        if (ids < 0).any():
+            self._new_blocks(np.unique(keys[ids < 0]))
+            ids = self._index.find(keys)
+        classes, slot = np.divmod(cell, np.uint32(len(self._held)))
+        self._ring[slot, ids, classes] += amount
+        for which in range(len(CLASSES)):
+            self.bytes[which] += amount[classes == which].sum()
+        np.maximum.at(self._last, ids, self._held[slot])
+
+    def _new_blocks(self, keys: UInt64) -> None:
+        """Give ids to `keys` (ascending, new)."""
+        self._index.intern(keys)
+        v4 = (keys & _V4) != 0
+        bits = keys & _BLOCK_BITS
+        hi = np.where(v4, _U64(0), bits << _U64(16))
+        lo = np.where(v4, (_MAPPED << _U64(32)) | (bits << _U64(8)), _U64(0))
+        region = (keys >> _REGION).astype(np.int32)
+        self.block_region = np.concatenate([self.block_region, region])
+        self.block_hi = np.concatenate([self.block_hi, hi])
+        self.block_lo = np.concatenate([self.block_lo, lo])
+        self._last = np.concatenate([self._last, np.zeros(len(keys), dtype=np.int64)])
+        slots, room, width = self._ring.shape
+        if room < len(self):
+            ring = np.zeros((slots, max(len(self), room * 3 // 2), width), dtype=np.int64)
+            ring[:, :room] = self._ring
+            self._ring = ring
+        self.version += 1
+
+    def _turn(self, now_ms: int, config: SteeringConfig) -> None:
+        """Turn the ring to `now_ms`: slots that hold what has left it begin anew."""
+        wanted = (config.inputs.demand_window_ms, config.inputs.demand_bucket_ms)
+        if wanted != (self._window_ms, self._bucket_ms):
+            self._rebuild(*wanted)
+        current, slots = now_ms // self._bucket_ms, len(self._held)
+        for number in range(max(int(self._held.max()) + 1, current - slots + 1), current + 1):
+            self._ring[number % slots] = 0
+            self._held[number % slots] = number
+
+    def _rebuild(self, window_ms: int, bucket_ms: int) -> None:
+        """Another window or bucket: what is in the ring moves to where its buckets begin."""
+        held, ring, was_ms = self._held, self._ring, self._bucket_ms
+        slots = -(-window_ms // bucket_ms) + 1
+        self._window_ms, self._bucket_ms = window_ms, bucket_ms
+        self._held = np.full(slots, -1, dtype=np.int64)
+        self._ring = np.zeros((slots, ring.shape[1], len(CLASSES)), dtype=np.int64)
+        if not len(held):
+            return
+        newest = int(held.max()) * was_ms // bucket_ms
+        self._held[np.arange(newest - slots + 1, newest + 1) % slots] = np.arange(
+            newest - slots + 1, newest + 1
+        )
+        for slot, number in enumerate(held.tolist()):
+            moved = number * was_ms // bucket_ms
+            if number >= 0 and moved > newest - slots:
+                self._ring[moved % slots] += ring[slot]
+        self._last = self._last * was_ms // bucket_ms
+
+
+def _regions(appliances: pl.Series, fleet: Fleet) -> tuple[Int32, npt.NDArray[np.bool_]]:
+    """(region id of each play, -1 none; mask of those whose appliance is not in the inventory)."""
+    alive = np.flatnonzero(fleet.region_alive)
+    fallback = int(alive[0]) if len(alive) == 1 else -1
+    row = fleet.appliances.index(appliances)
+    # One row more than there are appliances, for those that have no id: index -1 finds it.
+    live = np.append(fleet.live_appliances(), False)
+    placed = live[row]
+    of_appliance = np.append(fleet.site_region[fleet.appliance_site], np.int32(-1))
+    return np.where(live, of_appliance, np.int32(fallback))[row], ~placed
+
+
+def _keys(clients: pl.Series, region: Int32) -> UInt64:
+    """The key of each client's block."""
+    hi, lo = halves(clients)
+    v4 = (hi == 0) & ((lo >> _U64(32)) == _MAPPED)
+    block = np.where(v4, _V4 | ((lo >> _U64(8)) & _U64(0xFFFFFF)), hi >> _U64(16))
+    return (region.astype(np.uint64) << _REGION) | block

@@ -1,0 +1,113 @@
+"""How much of each link is used: one row per link id of the fleet.
+
+Rule: as for appliances: samples of one link are folded in the order of the log, each smoothing the
+one before by a quarter; a sample older than what is known is counted and changes nothing. A link
+that has not been heard of for long still has its capacity: that somebody measures it is no
+condition for using it. Integers throughout.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pipeline.config import SteeringConfig
+from pipeline.reasons import Noted, Refusal
+from pipeline.state import screens
+from pipeline.state.fleet import Fleet
+from pipeline.state.ids import Int64, bad_ids, grown, rounds
+from pipeline.wire.rows import OFFSET, Account, TopicRows, screen
+
+SMOOTHING = 4  # a new sample counts a quarter, as in health.py
+ROUNDS_MAX = 100  # samples of one link folded one by one in a cut; of more, the newest
+_LIMITS = (
+    ("used_bps", screens.BPS_MAX),
+    ("capacity_bps", screens.BPS_MAX),
+    ("drops", screens.COUNT_MAX),
+)
+_COLUMNS = ("last_at_ms", "used_bps", "capacity_bps", "drops", "dropped")
+
+
+class Links:
+    """Columns by the fleet's link id (`sync` brings them to its length)."""
+
+    last_at_ms: (
+        Int64  # of the newest sample, by its publisher's clock, never ahead of the cut; 0 never
+    )
+    used_bps: Int64  # smoothed
+    capacity_bps: Int64  # as measured; 0: not told
+    drops: Int64  # packets, in the newest sample
+    dropped: Int64  # packets, ever
+
+    def __init__(self) -> None:
+        for column in _COLUMNS:
+            setattr(self, column, np.empty(0, dtype=np.int64))
+
+    def sync(self, fleet: Fleet) -> None:
+        """Bring every column to the length of the fleet's links."""
+        for column in _COLUMNS:
+            setattr(self, column, grown(getattr(self, column), len(fleet.links), 0))
+
+    def fold(
+        self, rows: TopicRows, fleet: Fleet, now_ms: int, config: SteeringConfig, account: Account
+    ) -> None:
+        """Take over the rows of traffic.links."""
+        self.sync(fleet)
+        frame = rows.frames.get("LinkSample")
+        if frame is None:
+            return
+        frame = frame.with_columns(row=fleet.links.index(frame.get_column("link")))
+        frame = screen(rows.topic, frame, _checks(frame, fleet, now_ms, config), account)
+        frame = frame.sort(OFFSET)
+        account.fold(rows.topic, frame.height)
+        columns = {
+            name: frame.get_column(name).to_numpy()
+            for name in ("row", "at_ms", "used_bps", "capacity_bps", "drops")
+        }
+        parts, left_out = rounds(columns["row"], ROUNDS_MAX)
+        account.note(Noted.LATE, len(left_out))
+        for part in parts:
+            self._samples({name: column[part] for name, column in columns.items()}, account)
+        np.minimum(self.last_at_ms, now_ms, out=self.last_at_ms)
+
+    def _samples(self, news: dict[str, npt.NDArray[np.int64]], account: Account) -> None:
+        """Fold at most one sample of each link."""
+        last = self.last_at_ms[news["row"]]
+        account.note(Noted.DUPLICATE, int((news["at_ms"] == last).sum()))
+        account.note(Noted.REORDERED, int((news["at_ms"] < last).sum()))
+        newer = news["at_ms"] > last
+        rows, used = news["row"][newer], news["used_bps"][newer]
+        before = self.used_bps[rows]
+        smoothed = before + (used - before) // SMOOTHING
+        self.used_bps[rows] = np.where(self.last_at_ms[rows] == 0, used, smoothed)
+        self.capacity_bps[rows] = news["capacity_bps"][newer]
+        self.drops[rows] = news["drops"][newer]
+        self.dropped[rows] += news["drops"][newer]
+        self.last_at_ms[rows] = news["at_ms"][newer]
+
+    def link_capacity_bps(self, fleet: Fleet) -> Int64:
+        """int64[links]: the lesser of what inventory and samples say; a measured 0 says nothing."""
+        self.sync(fleet)
+        known = fleet.link_capacity_bps
+        return np.where(self.capacity_bps > 0, np.minimum(self.capacity_bps, known), known)
+
+    def site_link_capacity_bps(self, fleet: Fleet) -> Int64:
+        """int64[sites]: sum over the site's links in the inventory; -1 where it has none."""
+        total = np.zeros(len(fleet.sites), dtype=np.int64)
+        number = np.zeros(len(fleet.sites), dtype=np.int64)
+        live = fleet.link_alive
+        np.add.at(total, fleet.link_site[live], self.link_capacity_bps(fleet)[live])
+        np.add.at(number, fleet.link_site[live], 1)
+        return np.where(number > 0, total, -1)
+
+
+def _checks(
+    frame: pl.DataFrame, fleet: Fleet, now_ms: int, config: SteeringConfig
+) -> list[screens.Check]:
+    row = frame.get_column("row").to_numpy()
+    unknown = ~np.append(fleet.link_alive, np.False_)[row]
+    return [
+        (Refusal.BAD_ID, bad_ids(frame.get_column("link"))),
+        (Refusal.UNKNOWN_LINK, unknown),
+        screens.integers(frame, _LIMITS),
+        *screens.times(frame, now_ms, config),
+    ]

@@ -1,0 +1,198 @@
+"""What sites measured towards client networks: round-trip time as a step of a ladder, and loss.
+
+Idea: round-trip time decides between sites that routing holds equal, so a difference that is not
+significant must be none at all. It is therefore kept as a step on a ladder of a quarter each, from
+1 ms: two sites on the same step are equally near, and distance decides.
+Rule: samples of one (site, client prefix) are folded in the order of the log; the smoothed time
+takes an eighth of each (TCP's estimate, RFC 6298). The step changes only when the smoothed time
+has left it by half a step, so that a time that lies on an edge does not go back and forth. A path
+that has not been measured for age_max_ms is forgotten. Integers throughout: the ladder is a table
+made by integer arithmetic.
+Rejected: the logarithm of the time (other last bits on another CPU); comparing times with a
+tolerance (not transitive: a near b, b near c, but a not near c, and a ranking needs an order).
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pipeline.config import SteeringConfig
+from pipeline.reasons import Noted, Refusal
+from pipeline.state import screens
+from pipeline.state.fleet import Fleet
+from pipeline.state.ids import Int32, Int64, UInt64, bad_ids, grown, rounds
+from pipeline.state.keyindex import KeyIndex
+from pipeline.wire.address import masks, prefix_columns
+from pipeline.wire.rows import OFFSET, Account, TopicRows, screen
+
+UInt8 = npt.NDArray[np.uint8]
+Int16 = npt.NDArray[np.int16]
+Float64 = npt.NDArray[np.float64]
+
+SMOOTHING = 8
+LOSS_SMOOTHING = 0.125
+ROUNDS_MAX = 100  # samples of one path folded one by one in a cut; of more, the newest
+RTT_MAX_US = 60_000_000
+COMPACT_EVERY_MS = 60_000
+_LIMITS = (
+    ("rtt_us", RTT_MAX_US),
+    ("throughput_bps", screens.BPS_MAX),
+    ("samples", screens.COUNT_MAX),
+)
+_PREFIX_BITS = 128
+
+
+def _ladder() -> Int64:
+    """Lower ends of the steps in microseconds: 1 ms, and each a quarter above the one before."""
+    ends = [1000]
+    while ends[-1] <= RTT_MAX_US:
+        ends.append(ends[-1] * 5 // 4)
+    return np.array(ends, dtype=np.int64)
+
+
+LADDER_US = _ladder()
+#: A path stays on step k while FALL_US[k] <= time < RISE_US[k]: to the middle of its neighbours.
+_MIDDLE_US = (LADDER_US[:-1] + LADDER_US[1:]) // 2
+FALL_US = np.append([0], _MIDDLE_US)
+RISE_US = np.append(_MIDDLE_US[1:], [np.iinfo(np.int64).max] * 2)
+
+
+def rtt_ms_of_step(step: int) -> int:
+    """The lower end of a step in whole milliseconds; -1 for none."""
+    return int(LADDER_US[step]) // 1000 if step >= 0 else -1
+
+
+class Paths:
+    """A row per measured (site, client prefix); `version` changes with the rows or their steps."""
+
+    rtt_ms_of_step = staticmethod(rtt_ms_of_step)
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.step: Int16 = np.empty(0, dtype=np.int16)  # -1: no time measured yet
+        self.rtt_us: Int64 = np.empty(0, dtype=np.int64)  # smoothed
+        self.loss: Float64 = np.empty(0, dtype=np.float64)  # smoothed
+        self.throughput_bps: Int64 = np.empty(0, dtype=np.int64)  # in the newest sample
+        self.last_at_ms: Int64 = np.empty(0, dtype=np.int64)
+        self._index = KeyIndex(np.uint64, np.uint64, np.uint64)
+        self._compacted_ms = 0
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def hi(self) -> UInt64:
+        return self._index.column(0)
+
+    @property
+    def lo(self) -> UInt64:
+        return self._index.column(1)
+
+    @property
+    def length(self) -> UInt8:
+        return (self._index.column(2) & np.uint64(0xFF)).astype(np.uint8)
+
+    @property
+    def site(self) -> Int32:
+        """The fleet's site ids."""
+        return (self._index.column(2) >> np.uint64(8)).astype(np.int32)
+
+    def fold(
+        self, rows: TopicRows, fleet: Fleet, now_ms: int, config: SteeringConfig, account: Account
+    ) -> None:
+        """Take over the rows of traffic.paths."""
+        if now_ms - self._compacted_ms >= COMPACT_EVERY_MS:
+            self.compact(now_ms, config)
+        frame = rows.frames.get("PathSample")
+        if frame is None:
+            return
+        frame = frame.with_columns(site_id=fleet.sites.index(frame.get_column("site")))
+        frame = screen(rows.topic, frame, _checks(frame, fleet, now_ms, config), account)
+        frame = frame.sort(OFFSET)
+        account.fold(rows.topic, frame.height)
+        hi, lo, length = prefix_columns(frame.get_column("client"))
+        site = frame.get_column("site_id").to_numpy().astype(np.uint64)
+        row = self._index.intern(hi, lo, (site << np.uint64(8)) | length.astype(np.uint64))
+        changed = self._grow()
+        columns = {
+            name: frame.get_column(name).to_numpy()
+            for name in ("at_ms", "rtt_us", "loss", "throughput_bps", "samples")
+        }
+        columns["row"] = row
+        parts, left_out = rounds(row, ROUNDS_MAX)
+        account.note(Noted.LATE, len(left_out))
+        for part in parts:
+            one_each = {name: column[part] for name, column in columns.items()}
+            changed |= self._samples(one_each, account)
+        np.minimum(self.last_at_ms, now_ms, out=self.last_at_ms)
+        self.version += changed
+
+    def compact(self, now_ms: int, config: SteeringConfig) -> bool:
+        """Forget the paths that were not measured for age_max_ms; whether there were any. The rows
+        of the others move."""
+        self._compacted_ms = now_ms
+        kept = np.flatnonzero(self.last_at_ms >= now_ms - config.inputs.age_max_ms)
+        if len(kept) == len(self):
+            return False
+        keys = [self._index.column(number)[kept] for number in range(3)]
+        self._index = KeyIndex(np.uint64, np.uint64, np.uint64)
+        self._index.intern(*keys)
+        for column in _COLUMNS:
+            setattr(self, column, getattr(self, column)[kept])
+        self.version += 1
+        return True
+
+    def _grow(self) -> bool:
+        """Bring every column to the length of the index; whether there are new rows."""
+        if len(self.step) == len(self):
+            return False
+        for column, fill in _COLUMNS.items():
+            setattr(self, column, grown(getattr(self, column), len(self), fill))
+        return True
+
+    def _samples(self, news: dict[str, npt.NDArray[Any]], account: Account) -> bool:
+        """Fold at most one sample of each path; whether any changed its step."""
+        last = self.last_at_ms[news["row"]]
+        account.note(Noted.DUPLICATE, int((news["at_ms"] == last).sum()))
+        account.note(Noted.REORDERED, int((news["at_ms"] < last).sum()))
+        newer = news["at_ms"] > last
+        news = {name: column[newer] for name, column in news.items()}
+        rows = news["row"]
+        first = self.last_at_ms[rows] == 0
+        loss = self.loss[rows]
+        loss = np.where(first, news["loss"], loss + (news["loss"] - loss) * LOSS_SMOOTHING)
+        self.loss[rows] = loss
+        self.throughput_bps[rows] = news["throughput_bps"]
+        self.last_at_ms[rows] = news["at_ms"]
+        timed = news["samples"] > 0  # all lost: no time was measured
+        rows, measured = rows[timed], news["rtt_us"][timed]
+        step, before = self.step[rows], self.rtt_us[rows]
+        rtt = np.where(step < 0, measured, before + (measured - before) // SMOOTHING)
+        self.rtt_us[rows] = rtt
+        leaves = (step < 0) | (rtt >= RISE_US[step]) | (rtt < FALL_US[step])
+        on = np.maximum(np.searchsorted(LADDER_US, rtt, side="right") - 1, 0).astype(np.int16)
+        self.step[rows] = np.where(leaves, on, step)
+        return bool(leaves.any())
+
+
+#: Column -> what stands there before the first sample.
+_COLUMNS = {"step": -1, "rtt_us": 0, "loss": 0.0, "throughput_bps": 0, "last_at_ms": 0}
+
+
+def _checks(
+    frame: pl.DataFrame, fleet: Fleet, now_ms: int, config: SteeringConfig
+) -> list[screens.Check]:
+    unknown = ~np.append(fleet.site_alive, np.False_)[frame.get_column("site_id").to_numpy()]
+    hi, lo, length = prefix_columns(frame.get_column("client"))
+    mask_hi, mask_lo = masks(length)
+    return [
+        (Refusal.BAD_ID, bad_ids(frame.get_column("site"))),
+        (Refusal.UNKNOWN_SITE, unknown),
+        (Refusal.BAD_PREFIX_LENGTH, length > _PREFIX_BITS),
+        (Refusal.HOST_BITS, ((hi & ~mask_hi) | (lo & ~mask_lo)) != 0),
+        *screens.doubles(frame, (("loss", 0.0, screens.FRACTION_MAX),)),
+        screens.integers(frame, _LIMITS),
+        *screens.times(frame, now_ms, config),
+    ]
