@@ -37,6 +37,7 @@ from schemas.registry import (
 )
 
 WATCHED = (STEERING_EPOCHS, STEERING_VERDICTS, STEERING_DEAD_LETTERS, LB_WEIGHTS, APPLIANCE_HEALTH)
+ORDERLY = (0, -signal.SIGTERM)  # the second: told to end before it was up
 SETTLE_S = 20.0  # how long the last records may take to be accounted for
 CONFIG = "[steering.proximity]\nallow_documentation_prefixes = true\n"
 
@@ -128,7 +129,7 @@ async def _run_on(
         statuses = await workers.stop()
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
-    problems += [f"a worker ended with status {one}" for one in statuses if one != 0]
+    problems += [f"a worker ended with status {one}" for one in statuses if one not in ORDERLY]
     if workers.restarts:
         problems.append(f"workers had to be restarted {workers.restarts} times")
     summary = balance.summary(produced)

@@ -1,0 +1,24 @@
+"""aiokafka getmany + fastavro, hand-written."""
+
+import asyncio
+
+from common import BOOTSTRAP, TOPIC, Aggregate
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+
+async def main() -> None:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=BOOTSTRAP, auto_offset_reset="earliest", max_partition_fetch_bytes=4 << 20
+    )
+    await consumer.start()
+    consumer.assign([TopicPartition(TOPIC, p) for p in consumer.partitions_for_topic(TOPIC) or ()])
+    total = Aggregate()
+    while True:
+        for records in (await consumer.getmany(timeout_ms=1000)).values():
+            total.start()
+            for record in records:
+                total.add(record.value)
+
+
+asyncio.run(main())
