@@ -54,7 +54,9 @@ def read_guarded(plan: Plan, joined: bytes, rows: int) -> pl.DataFrame | None:
         (frame.get_column(name).to_numpy().view("<u8") == np.frombuffer(mark, "<u8")).all()
         for name, mark in marks
     )
-    return frame.drop(MARK_COLUMN, PRINT_COLUMN, GUARD_COLUMN) if right else None
+    for name in (MARK_COLUMN, PRINT_COLUMN, GUARD_COLUMN):
+        frame.drop_in_place(name)  # not `drop`, which takes ten times as long to get going
+    return frame if right else None
 
 
 def sound_values(plan: Plan, joined: bytes, values: Sequence[bytes]) -> Mask:

@@ -10,7 +10,7 @@ turned into their columns after a check of their range (true is the byte 1, whic
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -46,24 +46,15 @@ Mask = npt.NDArray[np.bool_]
 @dataclass(frozen=True, slots=True)
 class Kind:
     """An Avro type with its names looked up. `scalar` is its type, or that of its items or of the
-    branch beside null."""
+    branch beside null; `dtype` is that of its column (see rows.py). `range`: the least and greatest
+    right value where it is read as long; None where any will do. `symbols` of an enum, as such."""
 
     scalar: Any
-    is_list: bool = False
-    nullable: bool = False
-
-    @property
-    def range(self) -> tuple[int, int] | None:
-        """Least and greatest right value where it is read as long; None where any will do."""
-        if isinstance(self.scalar, dict):
-            symbols = self.scalar.get("symbols")
-            return (0, len(symbols) - 1) if symbols else None
-        return _RANGES.get(self.scalar)
-
-    @property
-    def dtype(self) -> pl.DataType:
-        """The type of its column (see rows.py)."""
-        return pl.List(_dtype(self.scalar)) if self.is_list else _dtype(self.scalar)
+    is_list: bool
+    nullable: bool
+    dtype: pl.DataType = field(compare=False)
+    range: tuple[int, int] | None = field(compare=False)
+    symbols: pl.Series | None = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +117,9 @@ def plan_of(writer: Schema, current: Schema) -> Plan:
     unions = [place for place, kind in enumerate(written.values(), 1) if kind.nullable]
     screened = tuple(types.values())[: max(unions, default=0)]
     defaults = {
-        field["name"]: pl.Series(
-            field["name"], [field["default"]], dtype=kinds[field["name"]].dtype
-        )
-        for field in current.definition["fields"]
-        if field["name"] not in written and "default" in field
+        item["name"]: pl.Series(item["name"], [item["default"]], dtype=kinds[item["name"]].dtype)
+        for item in current.definition["fields"]
+        if item["name"] not in written and "default" in item
     }
     same = all(name in defaults or written.get(name) == kind for name, kind in kinds.items())
     names = (f"T{number}" for number in count())
@@ -155,7 +144,15 @@ def kind_of(definition: Any) -> Kind:
     nullable = isinstance(definition, list) and len(definition) == 2 and definition[0] == "null"
     inner = definition[1] if nullable else definition
     is_list = isinstance(inner, dict) and inner["type"] == "array"
-    return Kind(inner["items"] if is_list else inner, is_list, nullable)
+    scalar = inner["items"] if is_list else inner
+    dtype = _dtype(scalar)
+    limits, symbols = None, None
+    if isinstance(dtype, pl.Enum):
+        symbols = pl.Series(scalar["symbols"], dtype=dtype)
+        limits = (0, len(symbols) - 1)
+    elif isinstance(scalar, str):
+        limits = _RANGES.get(scalar)
+    return Kind(scalar, is_list, nullable, pl.List(dtype) if is_list else dtype, limits, symbols)
 
 
 def _fields(schema: Schema) -> Iterator[tuple[str, Any]]:
@@ -182,8 +179,8 @@ def _fields(schema: Schema) -> Iterator[tuple[str, Any]]:
             return expand(name)
         return named[kind["name"]]
 
-    for field in schema.definition["fields"]:
-        yield field["name"], expand(field["type"])
+    for item in schema.definition["fields"]:
+        yield item["name"], expand(item["type"])
 
 
 def _dtype(scalar: Any) -> pl.DataType:
@@ -255,13 +252,11 @@ def _outside(series: pl.Series, kind: Kind, least: int, greatest: int) -> Mask |
 def _finish(series: pl.Series, kind: Kind) -> pl.Series:
     if kind.range is None:
         return series
-    dtype = kind.dtype
-    if isinstance(dtype, pl.List):
-        if isinstance(dtype.inner, pl.Enum):
-            return series.list.eval(pl.element().cat.to(dtype.inner))
-        return (
-            series.list.eval(pl.element() != 0) if kind.scalar == "boolean" else series.cast(dtype)
-        )
-    if isinstance(dtype, pl.Enum):
-        return series.cat.to(dtype)
-    return series != 0 if kind.scalar == "boolean" else series.cast(dtype)
+    if kind.is_list:
+        item = pl.element()
+        if kind.symbols is not None:
+            return series.list.eval(item.cat.to(kind.symbols.dtype))
+        return series.list.eval(item != 0) if kind.scalar == "boolean" else series.cast(kind.dtype)
+    if kind.symbols is not None:
+        return kind.symbols[series].alias(series.name)
+    return series != 0 if kind.scalar == "boolean" else series.cast(kind.dtype)

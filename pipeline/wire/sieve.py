@@ -35,15 +35,17 @@ def sound(
 ) -> Mask:
     """For each record, the bytes `starts` to `ends` of `joined`: whether it is of these field types
     and (`whole`) nothing follows."""
-    buffer = np.frombuffer(joined + bytes(VARINT_MAX), dtype=np.uint8)
+    buffer = np.frombuffer(joined or b"\0", dtype=np.uint8)
     cursors = _Cursors(buffer, starts.copy(), ends, np.ones(len(starts), dtype=bool))
     for kind in types:
         cursors.value(kind)
-    return cursors.fine & (cursors.at == ends) if whole else cursors.fine
+    reached = cursors.at == ends if whole else cursors.at <= ends
+    return cursors.fine & reached
 
 
 class _Cursors:
-    """`at`: the next byte of each record, never behind its end. `fine`: nothing wrong so far."""
+    """`at`: the next byte of each record. `fine`: nothing wrong so far. A cursor never goes back,
+    so one that left its record cannot end where that ends, whatever it reads on the way."""
 
     def __init__(self, buffer: npt.NDArray[np.uint8], at: Ints, end: Ints, fine: Mask) -> None:
         self.buffer, self.at, self.end, self.fine = buffer, at, end, fine
@@ -55,26 +57,28 @@ class _Cursors:
     def merge(self, which: Ints, part: "_Cursors") -> None:
         self.at[which], self.fine[which] = part.at, part.fine
 
-    def skip(self, size: Ints | int) -> None:
-        bad = (size < 0) | (size > self.end - self.at)
-        self.fine &= ~bad
-        self.at = np.where(bad, self.end, self.at + size)
+    def byte(self, at: Ints) -> npt.NDArray[np.uint8]:
+        return self.buffer.take(at, mode="clip")
+
+    def skip(self, size: Ints) -> None:
+        self.fine &= size >= 0
+        self.at += np.clip(size, 0, len(self.buffer))
 
     def varint(self) -> Ints:
-        byte = self.buffer[self.at]
-        value = (byte & 0x7F).astype(np.uint64)
+        byte = self.byte(self.at)
+        value = byte.astype(np.uint64)
         self.at += 1
         more = np.flatnonzero(byte > 0x7F)
+        if len(more):
+            value[more] &= np.uint64(0x7F)
         for position in range(1, VARINT_MAX):
             if not len(more):
                 break
-            byte = self.buffer[self.at[more]]
+            byte = self.byte(self.at[more])
             value[more] |= (byte & 0x7F).astype(np.uint64) << np.uint64(7 * position)
             self.at[more] += 1
             more = more[byte > 0x7F]
         self.fine[more] = False
-        self.fine &= self.at <= self.end
-        np.minimum(self.at, self.end, out=self.at)
         return (value >> np.uint64(1)).view(np.int64) ^ -(value & np.uint64(1)).view(np.int64)
 
     def within(self, least: int, greatest: int) -> Ints:
@@ -88,12 +92,12 @@ class _Cursors:
         elif isinstance(kind, dict):
             self.complex(kind)
         elif kind in _SIZES:
-            self.skip(_SIZES[kind])
+            self.at += _SIZES[kind]
         elif kind in ("string", "bytes"):
             self.skip(self.varint())
         elif kind == "boolean":
-            self.fine &= self.buffer[self.at] < 2
-            self.skip(1)
+            self.fine &= self.byte(self.at) < 2
+            self.at += 1
         elif kind in _RANGES:
             self.within(*_RANGES[kind])
         else:
@@ -103,7 +107,7 @@ class _Cursors:
         if kind["type"] == "enum":
             self.within(0, len(kind["symbols"]) - 1)
         elif kind["type"] == "fixed":
-            self.skip(kind["size"])
+            self.at += kind["size"]
         elif kind["type"] == "record":
             for field in kind["fields"]:
                 self.value(field["type"])
@@ -133,7 +137,7 @@ class _Cursors:
             part.merge(taking, inner)
             self.merge(active, part)
             self.fine[active[left < 0]] = False
-            going = part.fine & (left > 0)
+            going = part.fine & (left > 0) & (part.at <= part.end)
             active, left = active[going], left[going] - 1
         self.fine[active] = False
 
