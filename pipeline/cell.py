@@ -88,6 +88,16 @@ class Cell:
             total[: len(load)] += load
         return total // 10
 
+    def measured_bps(self) -> tuple[I64, I64]:
+        """What the living appliances of each site say they send, and their capacity by inventory:
+        int64[S] each."""
+        fleet, sites = self.fleet, len(self.fleet.sites)
+        living = np.flatnonzero(fleet.live_appliances())
+        egress, capacity = np.zeros(sites, np.int64), np.zeros(sites, np.int64)
+        np.add.at(egress, fleet.appliance_site[living], self.health.egress_bps[living])
+        np.add.at(capacity, fleet.appliance_site[living], fleet.appliance_capacity_bps[living])
+        return egress, capacity
+
     def demand_bps(self) -> I64:
         """Demand of all client blocks by class, int64[3]."""
         total: I64 = self.demand.level_bps(self.now_ms).sum(axis=0)
@@ -145,8 +155,8 @@ def _fold(
     fleet, now_ms = cell.fleet, cut.at_ms
     for topic in INPUTS:
         arrived = rows.get(topic.name)
-        if arrived is None:
-            continue
+        if arrived is None or not arrived.count:
+            continue  # nothing and an empty chunk are the same
         account.arrive(arrived)
         if topic is FLEET_INVENTORY:
             fleet.fold(arrived, cell.partition, cell.partitions, account)

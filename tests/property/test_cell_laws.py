@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from numpy._core import _multiarray_umath as numpy_core
 
 from pipeline.cell import Cell, reconcile
-from pipeline.cut import Cause
+from pipeline.cut import Cause, Cut
+from pipeline.effects import Effects
 from pipeline.wire.decode import decode
 from pipeline.wire.tablehash import MODULUS, record_hash
 from schemas.registry import INPUTS, LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES, TABLES
@@ -20,6 +22,12 @@ from tests.cell_world import Followed, digest, fold, make_log, table_bytes
 
 ROOT = Path(__file__).parents[2]
 SEEDS = (1, 2)
+
+
+@cache
+def folded(seed: int) -> list[tuple[Cut, Effects]]:
+    """The cuts of a log and what each wants published; to be read only."""
+    return list(fold(make_log(seed)))
 
 
 def _dispatched() -> str:
@@ -61,7 +69,7 @@ def test_l1_it_does_not_matter_in_how_many_pieces_the_rows_came(pieces: int) -> 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_l3_every_row_is_folded_or_refused(seed: int) -> None:
     log, rows, folded, refused = make_log(seed), Counter(), Counter(), Counter()
-    for _, effects in fold(log):
+    for _, effects in folded(seed):
         rows.update(effects.epoch.rows)
         folded.update(effects.epoch.folded)
         refused.update({topic: len(them) for topic, them in effects.refused.items()})
@@ -89,7 +97,7 @@ def test_l4_the_deltas_come_to_the_full_table_and_its_hash(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_record_is_published_that_says_what_was_said(seed: int) -> None:
     held: dict[tuple[str, bytes], bytes | None] = {}
-    for _, effects in fold(make_log(seed)):
+    for _, effects in folded(seed):
         for topic, key, value in table_bytes(effects):
             assert held.get((topic, key)) != value
             held[topic, key] = value
@@ -97,7 +105,7 @@ def test_no_record_is_published_that_says_what_was_said(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_l6_published_weights_are_not_negative_and_sum_to_ten_thousand(seed: int) -> None:
-    for _, effects in fold(make_log(seed)):
+    for _, effects in folded(seed):
         for topic, _, value in table_bytes(effects):
             if topic == LB_WEIGHTS.name and value is not None:
                 weights = [one["weight"] for one in decode(value)[1]["appliances"]]
@@ -108,7 +116,7 @@ def test_l6_published_weights_are_not_negative_and_sum_to_ten_thousand(seed: int
 @pytest.mark.parametrize("seed", SEEDS)
 def test_l7_no_table_is_emptied(seed: int) -> None:
     follower, filled = Followed(), set()
-    for _, effects in fold(make_log(seed)):
+    for _, effects in folded(seed):
         follower.take(effects)
         filled |= {topic for topic, held in follower.held.items() if held}
         assert all(follower.held[topic] for topic in filled)
@@ -118,7 +126,7 @@ def test_l7_no_table_is_emptied(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_prefix_names_a_published_group_whose_sites_have_weights(seed: int) -> None:
     follower = Followed()
-    for _, effects in fold(make_log(seed)):
+    for _, effects in folded(seed):
         follower.take(effects)
         groups, weights = follower.held[STEERING_GROUPS.name], follower.held[LB_WEIGHTS.name]
         for key, value in follower.held[STEERING_PREFIXES.name].items():
@@ -143,7 +151,7 @@ def test_what_names_something_is_sent_after_it_and_removed_before_it(seed: int) 
         (STEERING_PREFIXES.name, True),
         (STEERING_GROUPS.name, True),
     ]
-    for _, effects in fold(make_log(seed)):
+    for _, effects in folded(seed):
         kinds = [
             (topic, value is None)
             for topic, _, value in table_bytes(effects)
@@ -155,7 +163,7 @@ def test_what_names_something_is_sent_after_it_and_removed_before_it(seed: int) 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_urgent_cuts_leave_prefixes_and_groups_where_they_are(seed: int) -> None:
-    urgent = [pair for pair in fold(make_log(seed)) if pair[0].cause is Cause.URGENT]
+    urgent = [pair for pair in folded(seed) if pair[0].cause is Cause.URGENT]
     assert urgent
     for _, effects in urgent:
         for topic, _, value in table_bytes(effects):

@@ -182,6 +182,7 @@ def test_a_full_site_spills_over_and_says_so(plane: Plane) -> None:
             plane.log.play(f"20.{number}.9.9", "eu-s0-a0", "VOD", 6 * GBPS // 8)
         effects += plane.wait(1)
     assert list(plane.serving("eu")) == ["eu-s0", "eu-s1"]
+    assert not any(map(table_bytes, effects[-10:]))  # L10: constant demand, constant table
     passed = [one for record in plane.groups("eu") for one in record["passed_over"]]
     assert {one["reason"] for one in passed} <= {"site_full"}
     assert told(effects, "site", "eu-s0")[-1:] == [("ROOM", "SPILLING", Reason.SITE_FULL)]
@@ -316,4 +317,9 @@ def test_what_tools_ask_of_a_cell(plane: Plane) -> None:
     plane.log.play("20.1.2.3", "eu-s0-a0", "LIVE", 8 * GBPS)
     plane.wait(7)
     assert plane.cell.demand_bps().tolist()[1] > 0
-    assert plane.cell.projected_bps().shape == (len(plane.cell.fleet.sites), 3)
+    assert plane.cell.projected_bps().sum() == pytest.approx(
+        plane.cell.demand_bps().sum(), rel=1e-3
+    )
+    egress_bps, capacity_bps = plane.cell.measured_bps()
+    assert set(egress_bps.tolist()) == {3 * 3 * GBPS}
+    assert set(capacity_bps.tolist()) == {60 * GBPS}
