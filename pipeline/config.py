@@ -20,7 +20,8 @@ class _Frozen(BaseModel):
 
 class ProximityConfig(_Frozen):
     missing_med: Literal["best", "worst"] = Field(
-        "best", description="A route without MED: best (0, as Cisco) or worst (FRR's missing-as-worst)."
+        "best",
+        description="A route without MED: best (0, as Cisco) or worst (FRR's missing-as-worst).",
     )
     allow_documentation_prefixes: bool = Field(
         False, description="Accept 192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24, 2001:db8::/32."
@@ -61,14 +62,18 @@ class InputConfig(_Frozen):
 
 class AssignmentConfig(_Frozen):
     target: float = Field(0.95, gt=0, le=1, description="Of projected load; Edge Fabric: 95 %.")
-    min_shift: int = Field(100, ge=0, le=10_000, description="Taiji: shifts under 1 % are not worth it.")
+    min_shift: int = Field(
+        100, ge=0, le=10_000, description="Taiji: shifts under 1 % are not worth it."
+    )
 
 
 class PublishConfig(_Frozen):
     moved_share_max: float = Field(
         0.5, gt=0, le=1, description="A table that moves more without a cause is held back."
     )
-    dead_letters_max: int = Field(1000, ge=1, description="Per cut, topic and Reason; then aggregated.")
+    dead_letters_max: int = Field(
+        1000, ge=1, description="Per cut, topic and Reason; then aggregated."
+    )
 
 
 class SteeringConfig(_Frozen):

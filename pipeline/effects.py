@@ -1,4 +1,5 @@
-"""What a step wants done: plain data that the shell carries out in order, then closes with the Epoch."""
+"""What a step wants done: plain data; the shell carries it out in order and closes it by the
+Epoch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,8 +21,9 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Many records of equal size on one topic, as bytes matrices (rows x bytes): a whole prefix table
-    is made and sent without a Python object per prefix until the socket. `values` None: tombstones."""
+    """Many records of equal size on one topic, as bytes matrices (rows x bytes): a whole prefix
+    table is made and sent without a Python object per prefix until the socket. `values` None:
+    tombstones."""
 
     topic: str
     keys: npt.NDArray[np.uint8]
@@ -33,7 +35,9 @@ class Block:
     def records(self) -> Iterator[Record]:
         """The same, one by one."""
         keys, width = self.keys.tobytes(), self.keys.shape[1]
-        values, size = (b"", 0) if self.values is None else (self.values.tobytes(), self.values.shape[1])
+        values, size = b"", 0
+        if self.values is not None:
+            values, size = self.values.tobytes(), self.values.shape[1]
         for row in range(len(self)):
             value = None if self.values is None else values[row * size : (row + 1) * size]
             yield Record(self.topic, keys[row * width : (row + 1) * width], value)
@@ -66,7 +70,8 @@ class EpochDraft:
 
 @dataclass(slots=True)
 class Effects:
-    """What one cut publishes. `tables`: lb.weights, then steering.groups, then steering.prefixes."""
+    """What one cut publishes. `tables`: lb.weights, then steering.groups, then
+    steering.prefixes."""
 
     tables: list[Record | Block] = field(default_factory=list)
     verdicts: list[VerdictRow] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Every Reason there is: why a record was refused, why a verdict was given, what was counted by name.
+"""Every Reason there is: why a record was refused, a verdict given, a row counted by name.
 
 L9: every verdict names a Reason, and every Reason here is produced in a test.
 """

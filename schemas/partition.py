@@ -1,6 +1,7 @@
 """Where a region's records go: partition = xxh3_64(region) modulo the number of partitions.
 
-Every publisher and every cell must agree, so this is stable for ever (never `hash()`, which is salted).
+Every publisher and every cell must agree, so this is stable for ever (never `hash()`, which is
+salted).
 """
 
 import xxhash

@@ -1,7 +1,8 @@
 """The topic registry: the only place where a topic name is written.
 
-For each topic: which records travel on it, who writes it, how the broker keeps it, and whether a cut
-covers it. Everything else (creation, decoding, following, the tail command) is driven by this table.
+For each topic: which records travel on it, who writes it, how the broker keeps it, and whether a
+cut covers it. Everything else (creation, decoding, following, the tail command) is driven by this
+table.
 """
 
 from dataclasses import dataclass
@@ -26,8 +27,8 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic; `retention_ms` -1 keeps for ever; `compaction_lag_ms` is the least age at which the
-    broker may compact (DESIGN: far above the time between snapshots)."""
+    """One topic; `retention_ms` -1 keeps for ever; `compaction_lag_ms` is the least age at which
+    the broker may compact (DESIGN: far above the time between snapshots)."""
 
     name: str
     role: Role
@@ -97,9 +98,7 @@ STEERING_GROUPS = Topic(
     "workers",
     Cleanup.COMPACT,
 )
-LB_WEIGHTS = Topic(
-    "lb.weights", Role.TABLE, ("SiteWeights",), "site", "workers", Cleanup.COMPACT
-)
+LB_WEIGHTS = Topic("lb.weights", Role.TABLE, ("SiteWeights",), "site", "workers", Cleanup.COMPACT)
 STEERING_EPOCHS = Topic(
     "steering.epochs",
     Role.REPORT,

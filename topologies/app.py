@@ -92,23 +92,23 @@ def build_app(options: AppOptions, cells: Cells) -> CellApp:
         help="Declared so that the partitions of one region stay together.",
     )
 
-    @app.agent(inputs, name="rows")
     async def rows(stream: Any) -> None:
         async for event in stream.events():
             with fatal(cells.on_failure):
                 cells.on_chunk(event.value)
 
-    @app.agent(cuts, name="cuts")
     async def read_cuts(stream: Any) -> None:
         async for event in stream.events():
             message = event.message
             with fatal(cells.on_failure):
                 cells.on_cut(message.partition, message.offset, event.value)
 
-    @app.on_partitions_revoked.connect
     async def hold(*args: Any, **kwargs: Any) -> None:
         cells.hold()
 
+    app.agent(inputs, name="rows")(rows)
+    app.agent(cuts, name="cuts")(read_cuts)
+    app.on_partitions_revoked.connect(hold)
     return app
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from pipeline.cell import Cell, reconcile
-
 from pipeline.config import SteeringConfig
 from pipeline.cut import Cut
 from pipeline.effects import Block, Effects, Record

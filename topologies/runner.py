@@ -16,8 +16,8 @@ from enum import IntEnum
 from time import perf_counter
 
 import structlog
-from pipeline.cell import Cell, step
 
+from pipeline.cell import Cell, step
 from pipeline.config import CODE_VERSION
 from pipeline.cut import Cause, Cut
 from pipeline.decide.urgent import is_urgent

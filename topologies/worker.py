@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -88,7 +89,8 @@ async def _run_app(
     stop = _stop_signal()
     starting = asyncio.create_task(app.start())
     crashed = asyncio.create_task(app.wait_until_stopped())
-    await asyncio.wait({stop, failed, crashed}, return_when=asyncio.FIRST_COMPLETED)
+    over: set[asyncio.Future[Any]] = {stop, failed, crashed}
+    await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
     reason = failed.result() if failed.done() else app.crash_reason
     try:
         async with asyncio.timeout(STOP_PATIENCE_S):

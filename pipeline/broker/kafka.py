@@ -255,7 +255,12 @@ class KafkaCluster:
             file = self._properties_file(node)
             lines = (f"{key}={value}\n" for key, value in self._properties(node).items())
             file.write_text("".join(lines), encoding="utf-8")
-            arguments = ["format", "-t", cluster, "-c", str(file)]
+            arguments = [
+                "format",
+                f"--cluster-id={cluster}",
+                "-c",
+                str(file),
+            ]  # an id may begin with -
             log = self.folder / f"format-{node}.log"
             tools.append(self._run("kafka.tools.StorageTool", arguments, "256m", log, "formatting"))
         for tool in tools:

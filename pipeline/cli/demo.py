@@ -52,7 +52,7 @@ def command(
         sim_args=sim_args,
     )
     live = LiveView(hint=HINT) if sys.stderr.isatty() and not json else None
-    view = live or PlainView()
+    view = live or PlainView(hint=HINT, tell=note if json else say)
     with live or nullcontext():
         outcome = run_async(run_demo(options, view))
     if json:

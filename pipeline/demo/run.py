@@ -166,7 +166,7 @@ async def _until_over(
 ) -> list[str]:
     """Wait for the time, a signal, or the end of something that should not end: its problem."""
     fleet_ended = asyncio.create_task(fleet.wait())
-    waited = {stop, watch, fleet_ended}
+    waited: set[asyncio.Future[Any]] = {stop, watch, fleet_ended}
     deadline = None if seconds is None else time.monotonic() + seconds
     while deadline is None or time.monotonic() < deadline:
         done, _ = await asyncio.wait(waited, timeout=0.25, return_when=asyncio.FIRST_COMPLETED)

@@ -1,13 +1,13 @@
 """Rows on their way from the wire to the fold, and the account of what became of each.
 
-A `TopicRows` holds what one input topic brought between two cuts: one DataFrame per record type, each
-with the columns of its schema and an `_offset` column (Int64, ascending). Tombstones are the frame
-TOMBSTONE with columns `_offset` and `key` (Binary). Columns by Avro type: string -> String;
-long -> Int64; int -> Int32; double -> Float64; boolean -> Boolean; fixed and bytes -> Binary;
-enum -> Enum (schema symbols in order); array -> List; ["null", T] -> nullable T.
+A `TopicRows` holds what one input topic brought between two cuts: one DataFrame per record type,
+each with the columns of its schema and an `_offset` column (Int64, ascending). Tombstones are the
+frame TOMBSTONE with columns `_offset` and `key` (Binary). Columns by Avro type: string -> String;
+long -> Int64; int -> Int32; double -> Float64; boolean -> Boolean; fixed and bytes -> Binary; enum
+-> Enum (schema symbols in order); array -> List; ["null", T] -> nullable T.
 
-L3: for every topic rows == folded + refused. `Account` is where the sections report, and the only way
-to lose a row is to forget it there, which `Account.close` turns into an error.
+L3: for every topic rows == folded + refused. `Account` is where the sections report, and the only
+way to lose a row is to forget it there, which `Account.close` turns into an error.
 """
 
 from collections import Counter
@@ -50,7 +50,8 @@ class TopicRows:
 
 @dataclass(slots=True)
 class Account:
-    """What became of the rows of one cut, per topic (offsets are unique within a topic's partition)."""
+    """What became of the rows of one cut, per topic (offsets are unique within a topic's
+    partition)."""
 
     rows: Counter[str] = field(default_factory=Counter)
     folded: Counter[str] = field(default_factory=Counter)
@@ -92,8 +93,9 @@ def screen(
     checks: Iterable[tuple[Refusal, npt.NDArray[np.bool_]]],
     account: Account,
 ) -> pl.DataFrame:
-    """Refuse the rows that a check marks (the first check that marks a row names the Reason); return
-    the others in order. `checks` are (Reason, mask of bad rows), each mask as long as the frame."""
+    """Refuse the rows that a check marks (the first check that marks a row names the Reason);
+    return the others in order. `checks` are (Reason, mask of bad rows), each mask as long as the
+    frame."""
     keep = np.ones(frame.height, dtype=bool)
     offsets = frame.get_column(OFFSET).to_numpy()
     for reason, bad in checks:

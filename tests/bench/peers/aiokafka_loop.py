@@ -2,9 +2,8 @@
 
 import asyncio
 
-from common import BOOTSTRAP, TOPIC, Aggregate
-
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from common import BOOTSTRAP, TOPIC, Aggregate
 
 
 async def main() -> None:

@@ -5,9 +5,9 @@ import json
 import os
 import time
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from common import BOOTSTRAP, COUNT, TOPIC
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from topologies.chunks import fetch_in_chunks
 
 
