@@ -1,8 +1,8 @@
-"""Routes and their ranking as the rules read, one thing at a time: dicts, whole numbers, no inheritance.
+"""Routes and their ranking as the rules read, one at a time: dicts, whole numbers, no inheritance.
 
-`OracleRoutes` applies records in order. `ranked` walks over all announced prefixes around a prefix for
-every site by itself, where the tables inherit; so the two share nothing but the rule (and the distance,
-which has a test of its own).
+`OracleRoutes` applies records in order. `ranked` looks at all announced prefixes around a prefix,
+for every site by itself, where the tables inherit; so the two share nothing but the rule (and the
+distance, which has a test of its own).
 """
 
 from collections import Counter

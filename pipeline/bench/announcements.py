@@ -146,8 +146,8 @@ def announce(prefixes: Prefixes, origin: npt.NDArray[np.uint64], sites: int = 20
     embedded = int(sites * EMBEDDED_SHARE)
     exchanges = sites - embedded
     hosts = known[np.argsort(-size, kind="stable")[:embedded]]
-    # An origin's exchanges: one in 80, and as many again for each doubling of its size.
-    wanted = np.minimum(np.frexp(size.astype(np.float64))[1], 8) / 80
+    # An origin's exchanges: one in 77, and as many again for each doubling of its size.
+    wanted = np.minimum(np.frexp(size.astype(np.float64))[1], 8) / 77
     names = site_names(sites)
     word = prefixes[1] ^ prefixes[0] ^ prefixes[2].astype(np.uint64)
     parts: list[tuple[npt.NDArray[np.integer], ...]] = []
@@ -170,6 +170,13 @@ def announce(prefixes: Prefixes, origin: npt.NDArray[np.uint64], sites: int = 20
             med = np.where(with_med, (chance(asn, number, 3) * 5).astype(np.int64) * 50, -1)
             same = np.ones(len(prefix), dtype=np.int32)
             parts.append((prefix, same * number, same * peer, hops.astype(np.int32), med))
+    # What nobody peers for comes over transit, at one exchange.
+    alone = np.ones(len(origin), dtype=bool)
+    alone[np.concatenate([part[0] for part in parts])] = False
+    rest = np.flatnonzero(alone).astype(np.int32)
+    same = np.ones(len(rest), dtype=np.int32)
+    transit = (chance(origin[rest]) * exchanges).astype(np.int32)
+    parts.append((rest, transit, same * 0, same * 4, same.astype(np.int64) * -1))
     prefix, site, peers, hops, med = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Announcements(
         prefixes,

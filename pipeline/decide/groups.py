@@ -165,6 +165,8 @@ class RegionTable:
         lost, lost_group = self._follow_numbering(routes)
         dirty = self._dirty(routes, fleet, paths, config.proximity)
         self._seen = seen
+        if dirty is not None and not len(dirty) and not len(lost_group):
+            return _NO_CHANGE
         changed = self._rank_anew(dirty, routes, paths)
         before = self._group.copy()
         gone, affected = self._follow_prefixes(changed, routes, everything=len(lost_group) > 0)

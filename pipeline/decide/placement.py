@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xxhash
 
 from pipeline.config import ProximityConfig
-from pipeline.decide.distance import Floats, points
+from pipeline.decide.distance import Floats, distance_km, points
 from pipeline.state.fleet import Fleet
 from pipeline.state.keyindex import KeyIndex
 from pipeline.state.lpm import Prefixes, PrefixTree
@@ -21,6 +21,7 @@ from pipeline.state.routes import Routes
 
 Int16 = npt.NDArray[np.int16]
 Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
 
@@ -156,6 +157,13 @@ class Placement:
         at = self.networks.match(*prefixes)
         return np.concatenate((self.network_point, self.region_point))[at]  # row -1 is the last one
 
+    def distance_km(self, code: Int64, which: Int64, prefixes: Prefixes) -> Int32:
+        """From each site (by code) to its prefix, `which` naming its row in `prefixes`."""
+        if len(self.networks):
+            return distance_km(self.site_point[code], self.location(prefixes)[which])
+        middle = self.region_point.repeat(len(self.site), axis=0)
+        return distance_km(self.site_point, middle)[code]
+
     def changed_sites(self, before: "Placement") -> Bools:
         """By site id of Routes: which came, went or moved since."""
         size = len(self.code)
@@ -169,5 +177,10 @@ class Placement:
 
     def changed_locations(self, before: "Placement", prefixes: Prefixes) -> Bools:
         """Which of these prefixes are elsewhere since."""
+        maps = [
+            (*one.networks.prefixes, one.network_point, one.region_point) for one in (self, before)
+        ]
+        if all(np.array_equal(now, was) for now, was in zip(*maps, strict=True)):
+            return np.zeros(len(prefixes[0]), dtype=bool)
         moved: Bools = (self.location(prefixes) != before.location(prefixes)).any(axis=1)
         return moved

@@ -26,7 +26,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decide.distance import distance_km
 from pipeline.decide.placement import Placement
 from pipeline.state.keyindex import distinct
 from pipeline.state.lpm import rows_of
@@ -124,7 +123,7 @@ def _best_routes(
     """(prefix, code, attribute rank), one row per prefix and site, in order of (prefix, rank,
     code)."""
     code = place.code[rows.site]
-    here = code != NONE
+    here = slice(None) if code.min(initial=0) != NONE else code != NONE
     by_code, by_rank = _U64(_bits(len(place.name_hash))), _U64(_bits(len(order.hops)))
     # 64 bits hold 2**24 prefixes, 2**14 sites and 2**26 different attribute pairs.
     word = rows.prefix[here].astype(np.uint64) << by_code
@@ -138,8 +137,9 @@ def _best_routes(
     word |= (attribute << by_code) | (prefix_code & _mask(by_code))
     word.sort()
     prefix = (word >> (by_rank + by_code)).astype(np.int64)
-    attribute = ((word >> by_code) & _mask(by_rank)).astype(np.int64)
-    return prefix, (word & _mask(by_code)).astype(np.int64), attribute
+    attribute = (word >> by_code) & _mask(by_rank)
+    code_of: Int64 = (word & _mask(by_code)).astype(np.int64)
+    return prefix, code_of, attribute.astype(np.int64)
 
 
 def _break_ties(
@@ -147,14 +147,14 @@ def _break_ties(
 ) -> tuple[Int64, Int16, Int32]:
     """Put the sites of each tie in order: (code, RTT step, kilometres), the tie's rows staying
     where they are. `tie`: ascending numbers from 0, equal for the rows of one tie."""
-    where = rows_of(routes.by_id, prefix)
     first = np.flatnonzero(_changes(tie))
+    where = rows_of(routes.by_id, prefix[first])
     step = np.full(len(tie), NONE, dtype=np.int64)
     if len(place.rtt):
-        measured = place.rtt.find(place.site[code], where).astype(np.int64)
+        measured = place.rtt.find(place.site[code], rows_of(where, tie)).astype(np.int64)
         whole = np.minimum.reduceat(measured, first) != NONE
         step = np.where(whole[tie], measured, NONE)
-    km = distance_km(place.site_point[code], place.location(where))
+    km = place.distance_km(code, tie, where)
     # 64 bits hold 2**20 ties of 2**14 sites with 2**14 steps, or more ties with fewer steps.
     by_code, by_km = _U64(_bits(len(place.name_hash))), _U64(15)
     by_step = _U64(_bits(int(step.max()) + 2))

@@ -140,12 +140,15 @@ class KeyIndex:
         todo = np.arange(len(winner))
         at = slot
         while len(todo):
-            free = self._slots[at] == _EMPTY
-            self._slots[at[free][::-1]] = (base + todo[free][::-1]).astype(np.int32)
+            free = np.flatnonzero(self._slots[at] == _EMPTY)[::-1]
+            self._slots[at[free]] = base + todo[free]
             ids = self._slots[at]
             settled = ids == base + todo
-            if not distinct and not settled.all():
-                settled |= ~self._differs([column[todo] for column in keys], ids)
+            other = np.flatnonzero(~settled)
+            if not distinct:
+                settled[other] = ~self._differs(
+                    [column[todo[other]] for column in keys], ids[other]
+                )
             done = todo[settled]
             winner[done], slot[done] = ids[settled] - base, at[settled]
             todo, at = todo[~settled], (at[~settled] + 1) & mask

@@ -220,7 +220,7 @@ def _tombstones(rows: TopicRows, sessions: Sessions, account: Account) -> pl.Dat
     frame = rows.frames.get(TOMBSTONE)
     if frame is None or not frame.height:
         return pl.DataFrame(schema=_COLUMNS)
-    text = frame.get_column("key").cast(pl.String, strict=False).fill_null("")
+    text = _text(frame.get_column("key"))
     field = text.str.extract_groups(r"^([^|]+)\|([^|]+)\|([^|]+)(?:\|([0-9]{1,10}))?$").struct
     third, fourth = field.field("3"), field.field("4")
     frame = frame.select(
@@ -249,6 +249,18 @@ def _tombstones(rows: TopicRows, sessions: Sessions, account: Account) -> pl.Dat
         as_path_len=pl.lit(0, dtype=pl.Int64),
         med=pl.lit(MISSING_MED, dtype=pl.Int64),
     )
+
+
+def _text(keys: pl.Series) -> pl.Series:
+    """Keys as text, empty where they are none. (polars casts all of a column or nothing.)"""
+    try:
+        return keys.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        texts = [key.decode(errors="ignore") for key in keys]
+        whole = [
+            text if text.encode() == key else "" for text, key in zip(texts, keys, strict=True)
+        ]
+        return pl.Series(keys.name, whole, dtype=pl.String)
 
 
 def _parsed(text: pl.Series) -> pl.Series:
