@@ -68,14 +68,14 @@ def test_l1_it_does_not_matter_in_how_many_pieces_the_rows_came(pieces: int) -> 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_l3_every_row_is_folded_or_refused(seed: int) -> None:
-    log, rows, folded, refused = make_log(seed), Counter(), Counter(), Counter()
+    log, rows, kept, refused = make_log(seed), Counter(), Counter(), Counter()
     for _, effects in folded(seed):
         rows.update(effects.epoch.rows)
-        folded.update(effects.epoch.folded)
+        kept.update(effects.epoch.folded)
         refused.update({topic: len(them) for topic, them in effects.refused.items()})
     for topic in INPUTS:
         name = topic.name
-        assert rows[name] == len(log.values[name]) == folded[name] + refused[name]
+        assert rows[name] == len(log.values[name]) == kept[name] + refused[name]
         assert refused[name] > 0
 
 
