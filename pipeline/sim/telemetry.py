@@ -28,7 +28,7 @@ I64 = npt.NDArray[np.int64]
 HEALTH_MS, LINK_MS = 5_000, 10_000
 _REQUESTS_PER_S = 0.8  # of each session: segments of one to two seconds
 _ERRORS = 0.002
-_NETWORKS = 0.3  # share of allocations that the geolocation source knows
+_NETWORKS = 0.9  # share of allocations that the geolocation source knows
 _CHUNK = 20_000
 
 
