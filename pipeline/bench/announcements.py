@@ -145,7 +145,7 @@ def announce(prefixes: Prefixes, origin: npt.NDArray[np.uint64], sites: int = 20
     known, which, size = np.unique(origin, return_inverse=True, return_counts=True)
     embedded = int(sites * EMBEDDED_SHARE)
     exchanges = sites - embedded
-    hosts = known[np.argsort(-size, kind="stable")[:embedded]]
+    hosts = np.resize(known[np.argsort(-size, kind="stable")], embedded)
     # An origin's exchanges: one in 77, and as many again for each doubling of its size.
     wanted = np.minimum(np.frexp(size.astype(np.float64))[1], 8) / 77
     names = site_names(sites)

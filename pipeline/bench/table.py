@@ -30,10 +30,11 @@ from pipeline.bench.announcements import (
     site_names,
 )
 from pipeline.bench.tablepeers import compare
-from pipeline.bench.tableworld import REGION, Unmeasured, changes, fleet_for
+from pipeline.bench.tableworld import REGION, changes, fleet_for
 from pipeline.config import SteeringConfig
 from pipeline.decide.groups import RegionTable
 from pipeline.state.lpm import PrefixTree
+from pipeline.state.paths import Paths
 from pipeline.state.routes import Routes
 from pipeline.wire.rows import Account, TopicRows
 from schemas.registry import BGP_ROUTES
@@ -92,7 +93,7 @@ def measure(folder: str) -> dict[str, Any]:
         rows = TopicRows(BGP_ROUTES.name, {"Route": pl.read_ipc(chunk.read_bytes())})
         out["fold_s"] += _seconds(lambda rows=rows: _fold(routes, rows, config))  # type: ignore[misc]
     out["rss_folded_mb"] = _peak_mb()
-    table, paths = RegionTable(fleet.regions.get(REGION)), Unmeasured()
+    table, paths = RegionTable(fleet.regions.get(REGION)), Paths()
     out["build_s"] = _seconds(lambda: table.update(routes, fleet, paths, config))
     out["rss_peak_mb"] = _peak_mb()
     out["rows_to_table_s"] = out["fold_s"] + out["build_s"]

@@ -14,11 +14,12 @@ import numpy as np
 import polars as pl
 
 from pipeline.bench.announcements import Announcements
-from pipeline.bench.tableworld import REGION, Unmeasured, fleet_for
+from pipeline.bench.tableworld import REGION, fleet_for
 from pipeline.config import SteeringConfig
 from pipeline.decide.distance import distance_km, points
 from pipeline.decide.groups import RegionTable
 from pipeline.state.fleet import Fleet
+from pipeline.state.paths import Paths
 from pipeline.state.routes import Routes
 from pipeline.wire.rows import Account
 
@@ -40,7 +41,7 @@ def compare(made: Announcements) -> dict[str, Any]:
         account.arrive(rows)
         routes.fold(rows, 0, SteeringConfig(), account)
     table = RegionTable(fleet.regions.get(REGION))
-    ours_s, _ = _timed(lambda: table.update(routes, fleet, Unmeasured(), SteeringConfig()))
+    ours_s, _ = _timed(lambda: table.update(routes, fleet, Paths(), SteeringConfig()))
     dicts_s, by_dicts = _timed(lambda: with_dicts(frame, sites_max))
     polars_s, by_polars = _timed(lambda: with_polars(frame, sites_max))
     ours = _contents(table, fleet)

@@ -1,7 +1,6 @@
-"""What the `table` benchmark needs beside routes: a fleet, paths without samples, changes."""
+"""What the `table` benchmark needs beside routes: a fleet, and changes."""
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from pipeline.bench.announcements import Announcements
@@ -14,20 +13,6 @@ from schemas.registry import FLEET_INVENTORY
 
 REGION = "eu"
 _LINKS = pl.List(pl.Struct({"link": pl.String, "capacity_bps": pl.Int64}))
-
-
-class Unmeasured:
-    """A paths section without rows."""
-
-    version = 0
-    site: npt.NDArray[np.int32] = np.empty(0, dtype=np.int32)
-    hi: npt.NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
-    lo: npt.NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
-    length: npt.NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
-    step: npt.NDArray[np.int16] = np.empty(0, dtype=np.int16)
-
-    def rtt_ms_of_step(self, step: int) -> int:
-        return step
 
 
 def fleet_for(sites: list[str]) -> Fleet:

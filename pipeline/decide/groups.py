@@ -25,11 +25,12 @@ import numpy.typing as npt
 
 from pipeline.config import ProximityConfig, SteeringConfig
 from pipeline.decide.inheritance import Inheritance
-from pipeline.decide.placement import Measured, Placement, RttIndex
+from pipeline.decide.placement import Placement, RttIndex
 from pipeline.decide.proximity import rank
 from pipeline.state.fleet import Fleet
 from pipeline.state.keyindex import distinct, grown
 from pipeline.state.lpm import Lengths, Prefixes, PrefixTree, Words, preorder, rows_of
+from pipeline.state.paths import Paths
 from pipeline.state.routes import Routes
 
 Int32 = npt.NDArray[np.int32]
@@ -156,7 +157,7 @@ class RegionTable:
         return np.append(self._group, np.int32(NONE))[at]  # row -1 is the last one
 
     def update(
-        self, routes: Routes, fleet: Fleet, paths: Measured, config: SteeringConfig
+        self, routes: Routes, fleet: Fleet, paths: Paths, config: SteeringConfig
     ) -> TableChange:
         """Bring the table up to the sections as they are now; returns what that changed."""
         seen = (routes.version, routes.generation, fleet.placement_version, paths.version)
@@ -203,7 +204,7 @@ class RegionTable:
         return rows_of(prefixes, np.flatnonzero(~kept)), group[~kept]
 
     def _dirty(
-        self, routes: Routes, fleet: Fleet, paths: Measured, rules: ProximityConfig
+        self, routes: Routes, fleet: Fleet, paths: Paths, rules: ProximityConfig
     ) -> Int32 | None:
         """Ids of the prefixes to be ranked anew, ascending; None: all."""
         seen_routes, _, seen_placement, _ = self._seen
@@ -230,7 +231,7 @@ class RegionTable:
         dirty = distinct(np.concatenate([part for part in parts if part is not None]))
         return None if len(dirty) * _MUCH > len(self) + _SPARE else dirty
 
-    def _rank_anew(self, dirty: Int32 | None, routes: Routes, paths: Measured) -> Int32:
+    def _rank_anew(self, dirty: Int32 | None, routes: Routes, paths: Paths) -> Int32:
         """Put new own rankings in place of the old; returns the ids where they differ."""
         assert self._place is not None
         rows = routes.all_rows() if dirty is None else routes.rows_of(dirty)

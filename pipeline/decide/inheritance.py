@@ -14,11 +14,12 @@ doubles (three times slower than marks).
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decide.placement import Measured, Placement
+from pipeline.decide.placement import Placement
 from pipeline.decide.proximity import OwnRankings
 from pipeline.decide.rankings import COLUMNS, Entries, Rankings, entry_words, ranking_ids
 from pipeline.state.keyindex import KeyIndex, grown
 from pipeline.state.lpm import ragged
+from pipeline.state.paths import Paths
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -54,7 +55,7 @@ class Inheritance:
         self.groups.retain(groups)
         self._pairs = KeyIndex(np.uint64)
 
-    def intern_own(self, found: OwnRankings, place: Placement, paths: Measured) -> Int32:
+    def intern_own(self, found: OwnRankings, place: Placement, paths: Paths) -> Int32:
         """The indices of own rankings, a row each of `found`."""
         if not len(found.prefix):
             return np.empty(0, dtype=np.int32)

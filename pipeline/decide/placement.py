@@ -6,7 +6,6 @@ before says which sites and which prefixes are concerned.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from pipeline.decide.distance import Floats, distance_km, points
 from pipeline.state.fleet import Fleet
 from pipeline.state.keyindex import KeyIndex
 from pipeline.state.lpm import Prefixes, PrefixTree
+from pipeline.state.paths import Paths
 from pipeline.state.routes import Routes
 
 Int16 = npt.NDArray[np.int16]
@@ -26,22 +26,6 @@ Words = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
 
 NONE = -1
-
-
-class Measured(Protocol):
-    """What proximity reads of the paths section: equally long columns, one row per (site, prefix);
-    `site` are fleet ids, `step` -1 where nothing is known."""
-
-    site: Int32
-    hi: Words
-    lo: Words
-    length: npt.NDArray[np.uint8]
-    step: Int16
-    version: int
-
-    def rtt_ms_of_step(self, step: int) -> int:
-        """The lower end of a step."""
-        ...
 
 
 class RttIndex:
@@ -55,7 +39,7 @@ class RttIndex:
     def __len__(self) -> int:
         return len(self._index)
 
-    def update(self, paths: Measured) -> Prefixes:
+    def update(self, paths: Paths) -> Prefixes:
         """Take over the steps as they are now; returns the prefixes with a changed one, not
         distinct. Where the known rows stand as they stood only their steps are compared."""
         self._version, unchanged = paths.version, paths.version == self._version
