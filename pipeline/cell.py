@@ -237,8 +237,9 @@ def _weigh(
         records += cell.ledger.set_weights(name, _site_weights(cell, one, members.withdrawn))
         cell._weighed_sites.add(one.site)
     for site in sorted(cell._weighed_sites - cell._weigher.sites()):
-        records += cell.ledger.drop_weights(fleet.sites.names[site])
-        cell._weighed_sites.discard(site)
+        if dropped := cell.ledger.drop_weights(fleet.sites.names[site]):
+            records += dropped
+            cell._weighed_sites.discard(site)
     return records
 
 

@@ -301,6 +301,19 @@ def test_a_site_that_leaves_the_inventory_leaves_the_tables(plane: Plane) -> Non
     assert list(plane.serving("eu")) == ["eu-s1"]
 
 
+def test_l7_the_last_site_stays_until_there_is_another(plane: Plane) -> None:
+    every = [*sites("eu"), *sites("us")]
+    for site in every:
+        plane.log.forget("site", site)
+    plane.wait(2)
+    assert list(plane.follower.held[LB_WEIGHTS.name]) == [every[-1].encode()]
+    assert len(plane.follower.held[STEERING_PREFIXES.name]) == len(nets("eu")) + len(nets("us"))
+    plane.log.inventory()
+    plane.log.forget("site", every[-1])
+    plane.wait(2)
+    assert list(plane.follower.held[LB_WEIGHTS.name]) == [site.encode() for site in every[:-1]]
+
+
 def test_a_changed_configuration_takes_effect_at_its_cut(plane: Plane) -> None:
     for _ in range(80):
         for number in range(10):
