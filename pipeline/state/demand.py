@@ -9,8 +9,8 @@ without effect; a clock ahead counts as now. A play belongs to the region of the
 served it; if the inventory does not name that, to the cell's region when it has just one, else to
 none. All sums are of integers, so neither order nor threads change them; new blocks get their ids
 in the order of their keys.
-Measured on a 2-core machine: 0.1 us a row for half a million rows at once (a fold that finds the
-block of each row first takes 0.2).
+Measured on a busy 2-core machine, half a million rows at once: 0.12 us a row over 4,000 blocks,
+0.15 over 100,000.
 Rejected: a decayed sum (the past would change with the order of arrival); a window that ends now
 (its newest bucket is never full, so demand would look too low by half a bucket).
 """
@@ -88,19 +88,13 @@ class Demand:
         region, unplaced = _regions(frame.get_column("appliance"), fleet)
         account.note(Noted.LATE, int(late.sum()))
         account.note(Noted.UNPLACED_PLAY, int(unplaced.sum()))
-        cell = classes.astype(np.uint32) * np.uint32(len(self._held))
-        cell += (bucket % len(self._held)).astype(np.uint32)
-        sums = pl.DataFrame(
-            {
-                "key": _keys(frame.get_column("client"), region),
-                "cell": cell,
-                "bytes": frame.get_column("bytes"),
-            }
-        )
+        slot = bucket % len(self._held)
+        cell = classes.astype(np.uint64) * _U64(len(self._held)) + slot.astype(np.uint64)
+        keys, amount = _keys(frame.get_column("client"), region), frame.get_column("bytes")
         lost = late | (region < 0)
         if lost.any():
-            sums = sums.filter(pl.Series(~lost))
-        self._add(sums.group_by("key", "cell").agg(pl.col("bytes").sum()))
+            keys, cell, amount = keys[~lost], cell[~lost], amount.filter(pl.Series(~lost))
+        self._add(*_sums(keys, cell, amount, len(CLASSES) * len(self._held)))
 
     def level_bps(self, now_ms: int) -> Int64:
         """int64[blocks, 3]: bits per second by class over the complete buckets of the window."""
@@ -133,14 +127,13 @@ class Demand:
         self.version += 1
         return True
 
-    def _add(self, sums: pl.DataFrame) -> None:
-        """Add columns key uint64, cell uint32 (class * slots + slot), bytes int64; pairs once."""
-        keys, cell, amount = (sums.get_column(name).to_numpy() for name in sums.columns)
+    def _add(self, keys: UInt64, cell: UInt64, amount: Int64) -> None:
+        """Add `amount` bytes to blocks, in cells class * slots + slot; each pair at most once."""
         ids = self._index.find(keys)
         if (ids < 0).any():
             self._new_blocks(np.unique(keys[ids < 0]))
             ids = self._index.find(keys)
-        classes, slot = np.divmod(cell, np.uint32(len(self._held)))
+        classes, slot = (part.astype(np.int64) for part in divmod(cell, _U64(len(self._held))))
         self._ring[slot, ids, classes] += amount
         for which in range(len(CLASSES)):
             self.bytes[which] += amount[classes == which].sum()
@@ -205,6 +198,22 @@ def _regions(appliances: pl.Series, fleet: Fleet) -> tuple[Int32, npt.NDArray[np
     placed = live[row]
     of_appliance = np.append(fleet.site_region[fleet.appliance_site], np.int32(-1))
     return np.where(live, of_appliance, np.int32(fallback))[row], ~placed
+
+
+def _sums(
+    keys: UInt64, cell: UInt64, amount: pl.Series, cells: int
+) -> tuple[UInt64, UInt64, Int64]:
+    """Bytes added up by (key, cell < cells). Grouping by one column takes half as long as by two,
+    and key and cell are one wherever regions times cells stay below 2**15."""
+    if len(keys) and int(keys.max() >> _REGION) + 1 <= (1 << 15) // cells:
+        pairs = pl.DataFrame({"pair": keys * _U64(cells) + cell, "bytes": amount})
+        sums = pairs.group_by("pair").agg(pl.col("bytes").sum())
+        keys, cell = divmod(sums.get_column("pair").to_numpy(), _U64(cells))
+    else:
+        rows = pl.DataFrame({"key": keys, "cell": cell, "bytes": amount})
+        sums = rows.group_by("key", "cell").agg(pl.col("bytes").sum())
+        keys, cell = (sums.get_column(name).to_numpy() for name in ("key", "cell"))
+    return keys, cell, sums.get_column("bytes").to_numpy()
 
 
 def _keys(clients: pl.Series, region: Int32) -> UInt64:

@@ -60,7 +60,7 @@ def read(rows: TopicRows, partition: int, partitions: int, account: Account) -> 
             frame = screen(rows.topic, frame, checks, account)
             account.fold(rows.topic, frame.height)
         if kind == "Network":
-            if frame is not None:
+            if frame is not None and frame.height:
                 hi, lo, length = prefix_columns(frame.get_column("network"))
                 networks = frame.with_columns(hi=hi, lo=lo, length=length)
         elif frame is not None or ends[kind]:

@@ -178,6 +178,13 @@ def test_a_tombstone_of_what_never_was_changes_nothing() -> None:
     assert len(fleet.appliances) == 0
 
 
+def test_networks_that_were_all_refused_leave_a_tombstone_of_another_to_its_work() -> None:
+    fleet = fleet_of(*SMALL)
+    bad = network("203.0.115.0/24", lat=91.0)
+    fold_fleet(fleet, bad, tombstones=[b"network:203.0.114.0/24"])
+    assert fleet.network_hi.size == 0
+
+
 def test_records_of_another_partition_are_refused() -> None:
     partitions = 8
     here = partition_of("eu", partitions)
