@@ -24,6 +24,9 @@ HUBS = 2  # exchange sites per region that buy transit
 IX_SHARE = 0.3
 PREFIXES_PER_ISP = 250
 EXCHANGES_MAX = 3
+#: Degrees from a city's centre, and the share of its people that live there.
+_TOWNS = np.array([[0.0, 0.0], [0.4, 0.9], [-0.6, 0.3]])
+_TOWN_SHARES = (0.7, 0.2, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,8 @@ def _city_places(areas: list[Region], region: I32, city: npt.NDArray[np.int64]) 
 def _homes(
     rng: np.random.Generator, areas: list[Region], region: I32, city: npt.NDArray[np.int64]
 ) -> tuple[F64, F64]:
-    """Where customers live: around their ISP's city, a third of them around the next one."""
+    """Where customers live: in and around their ISP's city, a third of them around the next one. A
+    geolocation source knows towns, not houses, so few places are shared by many networks."""
     widest = max(len(area.cities) for area in areas)
     lat, lon = np.zeros((len(areas), widest)), np.zeros((len(areas), widest))
     for number, area in enumerate(areas):
@@ -125,10 +129,10 @@ def _homes(
         lon[number, : len(area.cities)] = [town.lon for town in area.cities]
     cities = np.array([len(area.cities) for area in areas])
     town = (city + (rng.random(region.size) < 1 / 3)) % cities[region]
-    spread = rng.normal(scale=1.0, size=(2, region.size))
+    around = _TOWNS[rng.choice(len(_TOWNS), size=region.size, p=_TOWN_SHARES)]
     return (
-        np.round(np.clip(lat[region, town] + spread[0], -85, 85), 3),
-        np.round(np.clip(lon[region, town] + spread[1], -180, 180), 3),
+        np.round(lat[region, town] + around[:, 0], 2),
+        np.round(lon[region, town] + around[:, 1], 2),
     )
 
 

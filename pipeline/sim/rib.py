@@ -4,9 +4,9 @@ Idea: routes are made by the block, one block for each (session, ISP) that annou
 is the same for a block (how the path begins, prepending, MED) is drawn once; what belongs to a
 prefix (its origin, whether it is announced there at all) is drawn once per prefix and block.
 Rule: inside its own ISP a site hears everything at path length 1 or 2; at an exchange the route
-server and private sessions carry the allocations and most deaggregates; transit carries the
-allocations and half of the rest, one or two AS hops longer. MEDs are missing, equal or different,
-so that ties of every kind occur and every tie-break has work to do.
+server and private sessions carry the allocations and most deaggregates, mostly one AS further away;
+transit carries the allocations and half of the rest, one or two AS further. MEDs are missing, equal
+or different, so that ties of every kind occur and every tie-break has work to do.
 Source: lengths of paths and habits (prepending, AS sets, MED left out) as seen in public tables.
 """
 
@@ -25,6 +25,7 @@ U8 = npt.NDArray[np.uint8]
 
 TRANSIT_ASNS = (64_496, 64_497, 64_498)  # documentation numbers (RFC 5398)
 ROUTE_SERVER_ASN = 64_505
+BACKBONE_ASN = 4_220_000_000
 CUSTOMER_ASN = 4_210_000_000
 #: Origins a prefix may have: its ISP itself, one of its customers, an aggregate with an AS set.
 ORIGINS = 6
@@ -184,7 +185,7 @@ class Rib:
         for block, isp in enumerate(self._block_isp.tolist()):
             lead = int(self._lead[block])
             via = self.sessions.asn[self._block_session[block]]
-            start = [] if lead < 0 else [via, *TRANSIT_ASNS[HUBS:]] if lead > 2 else [via]
+            start = [] if via == asns[isp] else [via, *TRANSIT_ASNS[HUBS:]] if lead > 2 else [via]
             own = [asns[isp]] * (2 if self._prepend[block] else 1)
             for origin in range(ORIGINS):
                 customer = CUSTOMER_ASN + isp * 8 + origin
@@ -250,12 +251,13 @@ def _sessions(rng: np.random.Generator, ground: Ground) -> tuple[Sessions, I32, 
             session(at, ROUTE_SERVER_ASN, SERVER, visitors[at])
         for visitor in visitors[at]:
             if large[visitor] and rng.random() < 0.6:
-                session(at, int(ground.isps.asn[visitor]), PRIVATE, [visitor])
+                direct = rng.random() < 0.3  # else by way of its backbone's own AS
+                number = int(ground.isps.asn[visitor]) if direct else BACKBONE_ASN + visitor
+                session(at, number, PRIVATE, [visitor])
         if ground.sites.hub[at]:
             everyone = np.flatnonzero(regions == ground.sites.region[at]).tolist()
             session(at, TRANSIT_ASNS[at % HUBS], TRANSIT, everyone)
-    number = np.arange(len(site))
-    address = _peer_addresses(number)
+    address = _peer_addresses(np.arange(len(site)))
     peers = [format_address(each.tobytes()) for each in address]
     return (
         Sessions(
