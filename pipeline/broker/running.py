@@ -64,7 +64,7 @@ def demo_broker() -> tuple[RunningBroker | None, str]:
         return None, f"none: {path} is not there"
     except (OSError, ValueError) as error:
         return None, f"{path} cannot be read: {error}"
-    if not _alive(broker.pid):
+    if not is_running(broker.pid):
         return None, f"{path} is left over from one that has ended"
     return broker, f"{path}"
 
@@ -77,7 +77,8 @@ def _read(path: Path) -> RunningBroker:
         raise ValueError(f"not a demo's announcement ({error!r})") from None
 
 
-def _alive(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether a process with this id lives."""
     with suppress(PermissionError):  # somebody else's: it lives
         try:
             os.kill(pid, 0)

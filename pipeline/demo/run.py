@@ -20,7 +20,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from pipeline.broker.embedded import EmbeddedBroker
 from pipeline.broker.kafka import KafkaCluster, fetch_jars
 from pipeline.broker.longpoll import pause_empty_fetches
-from pipeline.broker.running import RunningBroker, announce, demo_folder, withdraw
+from pipeline.broker.running import (
+    RunningBroker,
+    announce,
+    demo_folder,
+    is_running,
+    withdraw,
+)
 from pipeline.broker.settings import BrokerSettings
 from pipeline.broker.topics import create_topics
 from pipeline.demo.account import Balance
@@ -71,8 +77,7 @@ class Outcome:
 
 async def run_demo(options: DemoOptions, view: View) -> Outcome:
     """Run until the time is over or a signal comes. Raises BrokerError when no broker starts."""
-    folder = demo_folder() / f"demo-{os.getpid()}"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _own_folder()
     stop = _stop_signal()
     try:
         async with _broker(options, folder, view) as settings:
@@ -80,6 +85,16 @@ async def run_demo(options: DemoOptions, view: View) -> Outcome:
     finally:
         withdraw(os.getpid())
         shutil.rmtree(folder / "broker", ignore_errors=True)
+
+
+def _own_folder() -> Path:
+    """A folder of this process; what demos that are over have left (their logs) goes away."""
+    for old in demo_folder().glob("demo-*"):
+        if not is_running(int(old.name.removeprefix("demo-"))):
+            shutil.rmtree(old, ignore_errors=True)
+    folder = demo_folder() / f"demo-{os.getpid()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @asynccontextmanager
@@ -118,6 +133,7 @@ async def _run_on(
     try:
         await workers.start()
         await fleet.start()
+        view.progress(f"running on the {options.broker} broker; Ctrl-C ends it")
         problems += await _until_over(options.seconds, stop, watch, fleet, view)
         view.progress("stopping the fleet, waiting until everything is accounted for")
         status = await fleet.stop(signal.SIGINT)
