@@ -8,7 +8,7 @@ more for each less specific announcement of which a site is left. A group is cut
 (groups.py says why that is exact); a prefix whose own ranking is that long already takes nothing
 from its cover.
 Rejected: bit sets of sites as Python integers (a call per pair); sorting (pair, site) to find
-doubles (three times slower than marks).
+doubles (two sorts of all entries, and back).
 """
 
 import numpy as np

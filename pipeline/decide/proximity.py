@@ -2,23 +2,23 @@
 
 Idea: the key of a site belongs to (site, announced prefix). So every announced prefix ranks the
 sites that announce it itself, once, and everything nested in it inherits that ranking (groups.py),
-however deep; here are only these own rankings, for all prefixes at a time. Rule, after the longest
-match: shorter AS path, lower MED, lower RTT step, fewer kilometres, site id in text order. The RTT
-counts only where every site of the tie (same prefix, AS path and MED) has been measured to exactly
-this prefix; the kilometres are from the site to where the prefix is: the longest Network record
-that covers it, else its region. Of a site's several routes to a prefix the best one stands for it.
-A field that was not needed (nobody tied on all before it) is -1: rankings that differ in nothing
+however deep; here are only these own rankings, for all prefixes at a time.
+Rule, after the longest match: shorter AS path, lower MED, lower RTT step, fewer kilometres, site
+id in text order. The RTT counts only where every site of the tie (same prefix, AS path and MED)
+has been measured to exactly this prefix; the kilometres are from the site to where the prefix is:
+the longest Network record that covers it, else its region. Of a site's several routes to a prefix
+the best one stands for it. A field that was not needed (nobody tied on all before it) is -1: rankings that differ in nothing
 that decides are the same ranking, and prefixes share groups. Ties are ties of the announced
 prefix, also where a more specific one takes some of its sites away; that is what makes inheriting
 exact.
 Sources: RFC 4271 9.1.2.2 (path length, MED), DOMAIN.md (Open Connect's order). An RTT ladder
 instead of milliseconds: the rank must not follow the noise (paths.py).
 How: the fields of a row are packed into one 64-bit word and the words are sorted, three times:
-best route per (prefix, site); rank by path and MED; the ties by RTT, distance, name. Sorting
-values takes a third of the time of sorting indices, and needs no gathering afterwards.
-Rejected: np.lexsort over the columns (1.6 s for 3 million routes instead of 0.3); comparing MED
-only between routes of one neighbour AS (RFC 4271): sites mostly have different neighbours, and an
-operator who sends MED to steer means it across sites.
+best route per (prefix, site); rank by path and MED; the ties by RTT, distance, name. Sorting 3
+million values takes 0.03 s, sorting their indices 0.15 s and a gathering of each column.
+Rejected: np.lexsort over the columns (1.6 s instead of 0.03); comparing MED only between routes of
+one neighbour AS (RFC 4271): sites mostly have different neighbours, and an operator who sends MED
+to steer means it across sites.
 """
 
 from dataclasses import dataclass
