@@ -3,7 +3,7 @@
 import asyncio
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from common import BOOTSTRAP, TOPIC, Aggregate
+from common import BOOTSTRAP, PARTITIONS, TOPIC, Aggregate
 
 
 async def main() -> None:
@@ -11,7 +11,7 @@ async def main() -> None:
         bootstrap_servers=BOOTSTRAP, auto_offset_reset="earliest", max_partition_fetch_bytes=4 << 20
     )
     await consumer.start()
-    consumer.assign([TopicPartition(TOPIC, p) for p in consumer.partitions_for_topic(TOPIC) or ()])
+    consumer.assign([TopicPartition(TOPIC, number) for number in range(PARTITIONS)])
     total = Aggregate()
     while True:
         for records in (await consumer.getmany(timeout_ms=1000)).values():

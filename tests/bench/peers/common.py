@@ -15,6 +15,7 @@ SCHEMA = fastavro.parse_schema(
 HEADER = 10  # single-object encoding: marker and fingerprint
 
 BOOTSTRAP, TOPIC, COUNT = sys.argv[1], sys.argv[2], int(sys.argv[3])
+PARTITIONS = 4
 
 
 class Aggregate:

@@ -6,7 +6,7 @@ import os
 import time
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from common import BOOTSTRAP, COUNT, TOPIC
+from common import BOOTSTRAP, COUNT, PARTITIONS, TOPIC
 
 from topologies.chunks import fetch_in_chunks
 
@@ -17,7 +17,7 @@ async def main() -> None:
     )
     await consumer.start()
     fetch_in_chunks(consumer, [TOPIC])
-    consumer.assign([TopicPartition(TOPIC, p) for p in consumer.partitions_for_topic(TOPIC) or ()])
+    consumer.assign([TopicPartition(TOPIC, number) for number in range(PARTITIONS)])
     count, began = 0, 0.0
     while count < COUNT:
         fetched = await consumer.getmany(timeout_ms=1000)

@@ -5,7 +5,7 @@ import tempfile
 import uuid
 
 import faust
-from common import BOOTSTRAP, TOPIC, Aggregate
+from common import BOOTSTRAP, PARTITIONS, TOPIC, Aggregate
 
 total = Aggregate()
 app = faust.App(
@@ -16,7 +16,7 @@ app = faust.App(
     web_enabled=False,
     topic_disable_leader=True,
     consumer_auto_offset_reset="earliest",
-    topic_partitions=4,
+    topic_partitions=PARTITIONS,
 )
 
 
