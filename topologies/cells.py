@@ -7,11 +7,13 @@ beginning of its log; one that went away is forgotten with everything it knew.
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 
 import structlog
 from faust.types import TP
 
 from pipeline.cut import Cut
+from pipeline.errors import LogError
 from pipeline.wire.decode import decode
 from schemas.registry import INPUTS, STEERING_CUTS
 from topologies import metrics
@@ -26,6 +28,10 @@ log = structlog.get_logger("edgesteer.cells")
 
 #: Raw bytes that may wait in one lane beyond what the next cut needs; then it is not fetched.
 LANE_BYTES_MAX = 64 << 20
+
+#: A cell that leads folds a cut a second; one that has not moved for this long never will (a fetch
+#: that was never sent again after a rebalance, a group without a leader): a restart mends it.
+STALLED_AFTER_S = 60.0
 
 
 class Cells:
@@ -116,6 +122,16 @@ class Cells:
         if not task.cancelled() and (failure := task.exception()) is not None:
             log.error("cell failed", cell=task.get_name(), error=repr(failure))
             self.on_failure(failure)
+
+    async def watch(self) -> None:
+        """Report a failure when a cell stands still. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(STALLED_AFTER_S / 10)
+            for runner in self.runners.values():
+                still_s = monotonic() - runner.moved_at
+                if runner.phase is not Phase.SUPERSEDED and still_s > STALLED_AFTER_S:
+                    reason = f"cell {runner.partition} has not moved for {still_s:.0f} s"
+                    self.on_failure(LogError(f"{reason} ({runner.phase.name.lower()})"))
 
     async def stop(self) -> None:
         """End all runners and wait until they have ended."""

@@ -13,7 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
-from time import perf_counter
+from time import monotonic, perf_counter
 
 import structlog
 
@@ -66,6 +66,7 @@ class CellRunner:
         self.partition, self.partitions = partition, partitions
         self.inbox, self.log_next, self.log_end = inbox, log_next, log_end
         self.phase = Phase.CATCHING_UP
+        self.moved_at = monotonic()  # when anything last came or was folded
         self.last: Cut | None = None
         self.cell = Cell(partition, partitions)
         self._writer, self._clock = writer, clock
@@ -80,6 +81,7 @@ class CellRunner:
 
     def deliver_chunk(self, chunk: Chunk) -> None:
         """Input rows came."""
+        self.moved_at = monotonic()
         self.inbox.append(chunk)
         if chunk.topic == APPLIANCE_HEALTH.name and self.phase is Phase.LEADING:
             rows = self.inbox.lanes[chunk.topic].decode()
@@ -99,7 +101,12 @@ class CellRunner:
         self._released.clear()
 
     def release(self) -> None:
+        """The partition is ours (still, or again: then whoever superseded us has lost it)."""
+        if not self._released.is_set() and self.phase is Phase.SUPERSEDED:
+            self._enter(Phase.TAKING_OVER)
         self._released.set()
+        self.moved_at = monotonic()
+        self._news.set()
 
     def needed(self, topic: str) -> int:
         """The offset up to which rows of `topic` are waited for; 0 when none are."""
@@ -110,15 +117,16 @@ class CellRunner:
     async def run(self) -> None:
         """Live until cancelled. Raises KafkaError and LogError: the worker then exits."""
         await self._catch_up()
-        while self.phase is not Phase.SUPERSEDED:
+        while True:
             await self._released.wait()
             if self.phase is Phase.TAKING_OVER:
                 await self._take_over()
-            else:
+            elif self.phase is Phase.LEADING:
                 await self._lead()
-        log.warning("superseded", partition=self.partition, by=self.last and self.last.writer)
-        while True:
-            await self._read_one()
+            elif self._waiting:
+                await self._read_one()
+            else:
+                await self._wait_for_news()
 
     async def _catch_up(self) -> None:
         began, cuts = perf_counter(), 0
@@ -166,6 +174,7 @@ class CellRunner:
         folded = await self._append_and_read_back(cut)
         if folded is None:
             self._enter(Phase.SUPERSEDED)
+            log.warning("superseded", partition=self.partition, by=self.last.writer)
             return
         await self._publishing.publish(folded)
 
@@ -216,7 +225,7 @@ class CellRunner:
         began = perf_counter()
         effects = step(self.cell, rows, cut, config)
         self._observe(cut, effects, perf_counter() - began)
-        self.last = cut
+        self.last, self.moved_at = cut, monotonic()
         self._on_progress(self)
         await asyncio.sleep(0)  # a long log must not keep the consumer's callbacks waiting
         return Folded(cut, config, effects, raw)

@@ -89,6 +89,7 @@ async def _run_app(
     stop = _stop_signal()
     starting = asyncio.create_task(app.start())
     crashed = asyncio.create_task(app.wait_until_stopped())
+    watching = asyncio.create_task(cells.watch())
     over: set[asyncio.Future[Any]] = {stop, failed, crashed}
     await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
     reason = failed.result() if failed.done() else app.crash_reason
@@ -97,9 +98,9 @@ async def _run_app(
             await app.stop()
     except TimeoutError:
         log.warning("Faust did not stop in time", seconds=STOP_PATIENCE_S)
-    for task in (starting, crashed):
+    for task in (starting, crashed, watching):
         task.cancel()
-    await asyncio.gather(starting, crashed, return_exceptions=True)
+    await asyncio.gather(starting, crashed, watching, return_exceptions=True)
     if reason is not None:
         log.error("worker failed", reason=repr(reason))
         return 1
