@@ -7,10 +7,10 @@ Rule, after the longest match: shorter AS path, lower MED, lower RTT step, fewer
 id in text order. The RTT counts only where every site of the tie (same prefix, AS path and MED)
 has been measured to exactly this prefix; the kilometres are from the site to where the prefix is:
 the longest Network record that covers it, else its region. Of a site's several routes to a prefix
-the best one stands for it. A field that was not needed (nobody tied on all before it) is -1: rankings that differ in nothing
-that decides are the same ranking, and prefixes share groups. Ties are ties of the announced
-prefix, also where a more specific one takes some of its sites away; that is what makes inheriting
-exact.
+the best one stands for it. A field that was not needed (nobody tied on all before it) is -1:
+rankings that differ in nothing that decides are the same ranking, and prefixes share groups. Ties
+are ties of the announced prefix, also where a more specific one takes some of its sites away; that
+is what makes inheriting exact.
 Sources: RFC 4271 9.1.2.2 (path length, MED), DOMAIN.md (Open Connect's order). An RTT ladder
 instead of milliseconds: the rank must not follow the noise (paths.py).
 How: the fields of a row are packed into one 64-bit word and the words are sorted, three times:
