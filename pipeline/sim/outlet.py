@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,6 +16,8 @@ from pipeline.errors import BrokerError
 from pipeline.feeds.publisher import Publisher
 from pipeline.sim.dirt import Dirt, Soiled
 from pipeline.sim.telemetry import Rows
+
+_PATIENCE_S = 3.0
 
 
 class Outlet:
@@ -47,9 +50,12 @@ class Outlet:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._raw is not None:
-            await self._raw.stop()
-        await self._publisher.__aexit__(kind, error, trace)
+        # all that was acknowledged is counted; a broker that is gone need not be waited for
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S):
+                if self._raw is not None:
+                    await self._raw.stop()
+                await self._publisher.__aexit__(kind, error, trace)
 
     async def send(self, batches: list[Rows]) -> None:
         """Send partitions side by side, each in order; return when all is acknowledged."""

@@ -13,6 +13,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiokafka.errors import KafkaError
+
 from pipeline.broker.settings import BrokerSettings
 from pipeline.errors import BrokerError, UsageError
 from pipeline.follow.follower import Follower
@@ -174,16 +176,24 @@ class Simulation:
 
 @asynccontextmanager
 async def stopped_by_signals(stop: Callable[[], None]) -> AsyncIterator[None]:
-    """Within: SIGINT and SIGTERM call `stop`."""
+    """Within: SIGINT and SIGTERM call `stop`, and what aiokafka leaves behind when a broker goes
+    away is not told twice."""
     loop = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
     for each in signals:
         loop.add_signal_handler(each, stop)
+    loop.set_exception_handler(_unless_kafka)
     try:
         yield
     finally:
         for each in signals:
             loop.remove_signal_handler(each)
+
+
+def _unless_kafka(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A batch that failed leaves a waiter with the same error, which nobody waits for."""
+    if not isinstance(context.get("exception"), KafkaError):
+        loop.default_exception_handler(context)
 
 
 def _now_ms() -> int:
