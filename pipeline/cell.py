@@ -179,6 +179,7 @@ def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> No
     placed = (fleet.placement_version, config.hash())
     cause, cell._cause, cell._placed = cell._cause or placed != cell._placed, False, placed
     cell.demand.compact(cell.now_ms)
+    cell.paths.compact(cell.now_ms, config)  # paths age where nothing is measured any more
     for index, name in enumerate(fleet.regions.names):
         if index not in cell.regions and fleet.region_alive[index]:
             cell.regions[index] = Region(index, name, cell.ledger)

@@ -103,8 +103,6 @@ class Paths:
         self, rows: TopicRows, fleet: Fleet, now_ms: int, config: SteeringConfig, account: Account
     ) -> None:
         """Take over the rows of traffic.paths."""
-        if now_ms - self._compacted_ms >= COMPACT_EVERY_MS:
-            self.compact(now_ms, config)
         frame = rows.frames.get("PathSample")
         if frame is None:
             return
@@ -131,7 +129,9 @@ class Paths:
 
     def compact(self, now_ms: int, config: SteeringConfig) -> bool:
         """Forget the paths that were not measured for age_max_ms; whether there were any. The rows
-        of the others move."""
+        of the others move. Looks once a minute only: it is called at every tick."""
+        if now_ms - self._compacted_ms < COMPACT_EVERY_MS:
+            return False
         self._compacted_ms = now_ms
         kept = np.flatnonzero(self.last_at_ms >= now_ms - config.inputs.age_max_ms)
         if len(kept) == len(self):

@@ -121,23 +121,44 @@ def _routes(
         "at_ms",
         pl.col("med").is_not_null().alias("has_med"),
     )
-    kept = screen(rows.topic, frame, _route_checks(frame, now_ms, config), account)
+    named = screen(rows.topic, frame, _name_checks(frame, now_ms, config), account)
+    kept = screen(rows.topic, named, _attribute_checks(named, config), account)
     account.fold(rows.topic, kept.height)
-    return kept.select(*_COLUMNS)
+    return _with_refused_as_withdrawn(named, kept).select(*_COLUMNS)
 
 
-def _route_checks(
+def _with_refused_as_withdrawn(named: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
+    """An announcement replaces the route before it even where its attributes are refused: that
+    route is gone (RFC 7606, treat-as-withdraw)."""
+    if kept.height == named.height:
+        return kept
+    refused = named.filter(~pl.col(OFFSET).is_in(kept.get_column(OFFSET).implode()))
+    gone = refused.filter(pl.col("announce")).with_columns(
+        announce=pl.lit(value=False),
+        as_path_len=pl.lit(0, pl.Int64),
+        med=pl.lit(MISSING_MED, pl.Int64),
+    )
+    return pl.concat([kept, gone]).sort(OFFSET)
+
+
+def _attribute_checks(frame: pl.DataFrame, config: SteeringConfig) -> list[tuple[Refusal, Bools]]:
+    """What is wrong with what a route says of a prefix, not with which route it is."""
+    hops, med = frame.get_column("as_path_len").to_numpy(), frame.get_column("med").to_numpy()
+    bad_med = frame.get_column("has_med").to_numpy() & ((med < 0) | (med > _WORD_MAX))
+    return [
+        (Refusal.AS_PATH_TOO_LONG, hops > config.proximity.as_path_hops_max),
+        (Refusal.OUT_OF_RANGE, (hops < 0) | bad_med),
+    ]
+
+
+def _name_checks(
     frame: pl.DataFrame, now_ms: int, config: SteeringConfig
 ) -> list[tuple[Refusal, Bools]]:
+    """Which route it is must be right for the row to have any effect."""
     hi, lo, length = (frame.get_column(name).to_numpy() for name in ("hi", "lo", "length"))
     mapped = (hi == 0) & ((lo >> _U64(32)) == _U64(0xFFFF))
     mask_hi, mask_lo = masks(length)
-    path_id, hops = (
-        frame.get_column("path_id").to_numpy(),
-        frame.get_column("as_path_len").to_numpy(),
-    )
-    med, has_med = frame.get_column("med").to_numpy(), frame.get_column("has_med").to_numpy()
-    bad_med = has_med & ((med < 0) | (med > _WORD_MAX))
+    path_id = frame.get_column("path_id").to_numpy()
     return [
         (Refusal.BAD_ID, frame.get_column(_SESSION).to_numpy() < 0),
         (Refusal.BAD_PREFIX_LENGTH, (length > 128) | (mapped & (length < MAPPED_LENGTH))),
@@ -147,8 +168,7 @@ def _route_checks(
             Refusal.BOGON,
             is_bogon(hi, lo, length, config.proximity.allow_documentation_prefixes),
         ),
-        (Refusal.AS_PATH_TOO_LONG, hops > config.proximity.as_path_hops_max),
-        (Refusal.OUT_OF_RANGE, (hops < 0) | bad_med | (path_id < 0) | (path_id > _WORD_MAX)),
+        (Refusal.OUT_OF_RANGE, (path_id < 0) | (path_id > _WORD_MAX)),
         (Refusal.FROM_THE_FUTURE, _from_the_future(frame, now_ms, config)),
     ]
 

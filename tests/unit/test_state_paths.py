@@ -133,7 +133,7 @@ def test_what_is_not_measured_any_more_is_forgotten() -> None:
     assert len(paths) == 2
     version = paths.version
     later_ms += COMPACT_EVERY_MS
-    fold_into(paths, "traffic.paths", [], FLEET, later_ms)
+    assert paths.compact(later_ms, CONFIG)
     assert paths.site.tolist() == [1]
     assert paths.version == version + 1
     assert len(paths.step) == len(paths.loss) == len(paths.last_at_ms) == 1

@@ -102,6 +102,20 @@ def test_a_bad_row_is_refused_by_itself_with_its_reason(
     assert len(routes) == 2
 
 
+@pytest.mark.parametrize("attributes", [{"as_path_len": 256}, {"med": -1}, {"as_path_len": -1}])
+def test_an_announcement_with_refused_attributes_takes_the_older_route_away(
+    attributes: dict[str, int],
+) -> None:
+    routes = Routes()
+    account = fold(routes, route("11.1.0.0/24"), route("11.1.0.0/24", **attributes))
+    assert len(routes) == 0
+    assert account.folded[TOPIC] == 1
+    assert len(refused(account)) == 1
+    assert not account.notes
+    fold(routes, route("11.1.0.0/24"))
+    assert len(routes) == 1
+
+
 def test_what_looks_odd_but_is_right_is_folded() -> None:
     routes = Routes()
     account = fold(
