@@ -10,7 +10,7 @@ from pipeline.wire.address import format_address, format_prefix
 
 
 def answer_json(answer: Answer, *, why: bool) -> dict[str, Any]:
-    """`edgesteer who`. Fixed by DESIGN section 11: prefix, group, sites (site, share, appliances
+    """`edgesteer who`. Fixed by docs/scripts.md: prefix, group, sites (site, share, appliances
     with weight), passed_over (site, reason); `why` adds each site's proximity key."""
     sites = [
         {
@@ -56,7 +56,7 @@ def key_json(key: Proximity | None) -> dict[str, Any] | None:
 def weights_json(
     site: str, region: str, partition: int, cut: int, parts: tuple[ApplianceWeight, ...]
 ) -> dict[str, Any]:
-    """`edgesteer weights`. Fixed by DESIGN section 11: site, cut, weights (appliance -> weight)."""
+    """`edgesteer weights`. Fixed by docs/scripts.md: site, cut, weights (appliance -> weight)."""
     return {
         "site": site,
         "region": region,
