@@ -1,7 +1,7 @@
 """What a decision depends on beside the rows: one immutable, hashable value.
 
 A cut names its configuration by hash and the fold uses that one, never the one the process was
-started with (DESIGN section 1). Every constant has its source beside it.
+started with (docs/adr/0012). Every constant has its source beside it.
 """
 
 from typing import Literal
