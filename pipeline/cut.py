@@ -1,4 +1,4 @@
-"""The cut: one point of the total order (DESIGN section 1), as the core sees it."""
+"""The cut: one point of the total order (docs/adr/0001), as the core sees it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
