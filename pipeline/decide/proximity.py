@@ -11,7 +11,7 @@ the best one stands for it. A field that was not needed (nobody tied on all befo
 rankings that differ in nothing that decides are the same ranking, and prefixes share groups. Ties
 are ties of the announced prefix, also where a more specific one takes some of its sites away; that
 is what makes inheriting exact.
-Sources: RFC 4271 9.1.2.2 (path length, MED), DOMAIN.md (Open Connect's order). An RTT ladder
+Sources: RFC 4271 9.1.2.2 (path length, MED), Open Connect's published order. An RTT ladder
 instead of milliseconds: the rank must not follow the noise (paths.py).
 How: the fields of a row are packed into one 64-bit word and the words are sorted, three times:
 best route per (prefix, site); rank by path and MED; the ties by RTT, distance, name. Sorting 3
