@@ -28,7 +28,7 @@ class Balance:
             self.refused += one["refused"]
 
     def summary(self, produced: int) -> dict[str, Any]:
-        """The object that `edgesteer demo --json` ends with (DESIGN section 11)."""
+        """The object that `edgesteer demo --json` ends with (docs/scripts.md)."""
         return {
             "cuts": self.cuts,
             "events": produced,
