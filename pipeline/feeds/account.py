@@ -34,7 +34,7 @@ class FeedAccount:
         return self.read - self.announced - self.withdrawn - self.refused.total()
 
     def to_json(self) -> dict[str, Any]:
-        """As `--json` prints it (DESIGN section 11), and more."""
+        """As `--json` prints it (docs/scripts.md), and more."""
         return {
             "read": self.read,
             "announced": self.announced,
