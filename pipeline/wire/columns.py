@@ -9,7 +9,7 @@ it is in some two microseconds a record, and the others nothing.
 Rejected: one by one always (ten times slower); halving without the sieve (a dozen reads for each
 bad record, and a panic of the native reader, which writes to stderr, for most).
 
-Source: the DESIGN's section 8; measured figures are in docs/benchmarks.md.
+Source: docs/adr/0004; measured figures are in docs/benchmarks.md.
 """
 
 from collections.abc import Sequence
