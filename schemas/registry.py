@@ -28,7 +28,7 @@ class Role(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Topic:
     """One topic; `retention_ms` -1 keeps for ever; `compaction_lag_ms` is the least age at which
-    the broker may compact (DESIGN: far above the time between snapshots)."""
+    the broker may compact (far above the time between snapshots: docs/operating.md)."""
 
     name: str
     role: Role
