@@ -21,7 +21,7 @@ EAGER = {
     "min.cleanable.dirty.ratio": "0.01",
     "delete.retention.ms": "0",
 }
-#: The embedded broker leaves small topics alone: KAFKA.md saw 20 MB compacted and 240 KB not.
+#: The embedded broker leaves small topics alone: 20 MB were compacted, 240 KB were not.
 RECORDS, KEYS, VALUE = 20_000, 100, bytes(1000)
 COMPACTED_WITHIN_S = 120
 
