@@ -30,7 +30,7 @@ BANNED_MODULES = {
     *("uvloop", "typer", "rich", "noida_db", "topologies"),
 }
 BANNED_CALLS = {"hash", "open", "print", "input", "id", "eval", "exec"}
-#: NumPy chooses their code by CPU: other last bits elsewhere (DESIGN section 1).
+#: NumPy chooses their code by CPU: other last bits elsewhere (docs/architecture.md).
 BANNED_NUMPY = {
     *("random", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "power", "float_power"),
     *("sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh"),
