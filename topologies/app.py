@@ -33,7 +33,7 @@ STORE_OPTIONS = {"block_cache_size": 8 << 20, "write_buffer_size": 4 << 20}
 @dataclass(frozen=True, slots=True)
 class AppOptions:
     """What the Faust app needs to know. `instance_id`: a static group member id (embedded broker
-    only: FAUST.md section 7); `app_id`: consumer group and prefix of the changelog."""
+    only: docs/adr/0018); `app_id`: consumer group and prefix of the changelog."""
 
     broker: BrokerSettings
     datadir: Path
