@@ -1,7 +1,7 @@
 """Logging of a worker: structlog over the standard library, one line an event, on stderr.
 
-Some lines of Faust, aiokafka and the embedded broker frighten although all is well (FAUST.md
-section 7): their texts are dropped, not their levels, so that the rest of those loggers stays
+Some lines of Faust, aiokafka and the embedded broker frighten although all is well (seen in
+tests and demos): their texts are dropped, not their levels, so that the rest of those loggers stays
 audible.
 """
 
