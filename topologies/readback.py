@@ -2,7 +2,7 @@
 
 A consumer without a group, one read at a time, from the beginning to the end offset asked for at
 the start. It gates on `position()`, not on the records seen: control records take offsets
-(KAFKA.md).
+(markers of transactions).
 """
 
 import asyncio
