@@ -5,7 +5,7 @@
     LEADING       tick about once a second, or at once on urgent news; one cut at a time
     SUPERSEDED    somebody's later term counts: fold along, say nothing
 
-A cut of ours is acted on only after it was read back (DESIGN section 1: the log decides who
+A cut of ours is acted on only after it was read back (docs/adr/0001: the log decides who
 speaks). Cuts that have no Epoch are published again by whoever takes over, and no others.
 """
 
