@@ -3,8 +3,8 @@
 Apache Kafka holds an empty fetch until records come or half a second and more has passed; the
 embedded broker answers it at once, so that every idle consumer spins (7,000 fetches/s, 80 % of a
 core). A short pause after an empty answer that came too soon makes that 392/s and 8 % of a core,
-and raises the median of a hop from 0.4 to 1.8 ms (measured; docs/adr/0018). On a broker with long poll the pause
-never happens.
+and raises the median of a hop from 0.4 to 1.8 ms (docs/adr/0018). On a broker with long poll the
+pause never happens.
 """
 
 import asyncio
