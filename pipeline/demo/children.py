@@ -65,8 +65,8 @@ class Child:
 
 
 class Supervisor:
-    """Keeps children alive. On the embedded broker nobody takes a dead worker's place (docs/adr/0018):
-    it must come back itself, under the same static id."""
+    """Keeps children alive. On the embedded broker nobody takes a dead worker's place
+    (docs/adr/0018): it must come back itself, under the same static id."""
 
     def __init__(self, children: Sequence[Child], say: Callable[[str], None]) -> None:
         self.children = list(children)
