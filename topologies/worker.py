@@ -1,8 +1,8 @@
 """One worker process: puts the rooms together, runs until it is told to stop, exits with a reason.
 
 `faust.Worker` is not used: it takes over logging and signals, and its web server listens on
-0.0.0.0 (docs/adr/0003). Exit status: 0 after SIGTERM or SIGINT, 1 when something failed: a supervisor
-restarts it, and the log tells the new process everything.
+0.0.0.0 (docs/adr/0003). Exit status: 0 after SIGTERM or SIGINT, 1 when something failed: a
+supervisor restarts it, and the log tells the new process everything.
 """
 
 import asyncio
