@@ -4,8 +4,8 @@ A plain producer with acks=all, whole batches per topic (`create_batch`, `send_b
 effects in 17 ms against 72 ms record by record; docs/adr/0009). Rejected: an idempotent producer
 (one rejected batch makes its partition unusable, and it ignores its time-out while a broker is
 frozen) and transactions (twice the way's latency, and a reader that can be blocked); what a zombie
-writes is put right by the owner instead. Every future is awaited: a failed send that nobody awaits is
-lost without a word.
+writes is put right by the owner instead. Every future is awaited: a failed send that nobody awaits
+is lost without a word.
 """
 
 import asyncio
