@@ -32,6 +32,12 @@ def command(
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same fleet.")] = 1,
     rate: Annotated[int, typer.Option(min=10, help="Play events a second.")] = 2_000,
     prefixes: Annotated[int, typer.Option(min=200)] = 20_000,
+    dirt: Annotated[
+        float, typer.Option(min=0, max=1, help="Bad records for each good one, of every kind.")
+    ] = 0.0,
+    follow: Annotated[
+        bool, typer.Option(help="Viewers go where the published tables say (costs CPU).")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Show everything at work: a broker, its topics, workers, and a fleet of 40 sites and 400
@@ -43,7 +49,14 @@ def command(
     if broker not in ("embedded", "kafka"):
         raise UsageError(f"--broker {broker}: the demo brings its own: embedded or kafka")
     quiet_clients()
-    sim_args = ("--seed", str(seed), "--rate", str(rate), "--prefixes", str(prefixes))
+    sim_args: tuple[str, ...] = ("--seed", str(seed), "--rate", str(rate))
+    sim_args += (
+        "--prefixes",
+        str(prefixes),
+        "--dirt",
+        str(dirt),
+        *(["--follow"] if follow else []),
+    )
     options = DemoOptions(
         broker="kafka" if broker == "kafka" else "embedded",
         seconds=parse_duration_ms(last) / 1000 if last else None,

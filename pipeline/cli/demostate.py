@@ -20,6 +20,8 @@ from schemas.registry import (
 #: Rates are taken over this much of the cuts' own time.
 RATE_WINDOW_MS = 5_000
 _VERDICTS_KEPT = 50
+#: No appliance sends many times its capacity.
+BELIEVABLE = 10
 
 
 @dataclass(slots=True)
@@ -75,7 +77,9 @@ class DemoState:
         elif topic == LB_WEIGHTS.name:
             self._sites[record["site"]] = dict(record)
         elif topic == APPLIANCE_HEALTH.name:
-            self._health[record["appliance"]] = (record["egress_bps"], record["capacity_bps"])
+            egress_bps, capacity_bps = record["egress_bps"], record["capacity_bps"]
+            if 0 <= egress_bps <= BELIEVABLE * capacity_bps:  # the plane refuses rubbish, so do we
+                self._health[record["appliance"]] = (egress_bps, capacity_bps)
 
     def _close(self, epoch: Mapping[str, Any]) -> None:
         held = self.cells.get(epoch["partition"])
