@@ -204,7 +204,7 @@ def spoil(log: Log) -> None:
         log.health("eu-s0-a0", **fields)
     for prefix in ("0.0.0.0/0", "::/0", "10.0.0.0/8", "fe80::/10"):
         log.route("eu-s0", prefix)
-    log.route("eu-s0", nets("eu")[0], hops=1000)
+    log.route("eu-s0", "20.250.0.0/16", hops=1000)  # of an announced one it would be a withdrawal
 
 
 def world(*, spoilt: bool) -> list[list[tuple[str, bytes, bytes | None]]]:
