@@ -8,6 +8,7 @@ the flat tables we have; a parser that keeps positions would be a dependency for
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,14 @@ class ConfigFile:
         """A ConfigError that names this file and the line of the key."""
         line = self.line(section, key) or self.line("", key)
         return ConfigError(message, path=str(self.path), line=line)
+
+
+def in_words(mistake: Mapping[str, Any]) -> str:
+    """One of a pydantic ValidationError's mistakes, for a person."""
+    if mistake["type"] == "extra_forbidden":
+        return "there is no such name here"
+    message: str = mistake["msg"]
+    return message.removeprefix("Value error, ")
 
 
 def read_config_file(asked: Path | None = None) -> ConfigFile:

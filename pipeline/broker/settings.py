@@ -25,7 +25,7 @@ from aiokafka.helpers import create_ssl_context
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pipeline.broker.configfile import ConfigFile, read_config_file
+from pipeline.broker.configfile import ConfigFile, in_words, read_config_file
 from pipeline.broker.running import demo_broker
 from pipeline.errors import BrokerUnknown, ConfigError
 
@@ -179,7 +179,7 @@ def _blame(
 ) -> ConfigError:
     """Name the first mistake and where it was given; never repeat a value that may be secret."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
+    message = in_words(first)
     if first["loc"]:
         field = str(first["loc"][0])
         field = "bootstrap" if field == ENV_PREFIX + "BROKER" else field

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipeline.broker.configfile import read_config_file
+from pipeline.broker.configfile import in_words, read_config_file
 from pipeline.config import SteeringConfig
 
 
@@ -18,4 +18,4 @@ def load_steering_config(path: Path | None = None) -> SteeringConfig:
     except ValidationError as error:
         first = error.errors()[0]
         *tables, key = ("steering", *map(str, first["loc"]))
-        raise file.error(".".join(tables), key, f"{key}: {first['msg']}") from None
+        raise file.error(".".join(tables), key, f"{key}: {in_words(first)}") from None

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from pipeline.broker.configfile import in_words
 from pipeline.errors import ConfigError
 from pipeline.feeds.keys import inventory_key
 from pipeline.feeds.locate import Lines, json_lines, line_of, toml_lines
@@ -154,8 +155,7 @@ def load(path: Path) -> tuple[FleetFile, Lines]:
         found = []
         for each in error.errors(include_url=False, include_context=False):
             where = _where(each["loc"], data)
-            what = each["msg"].removeprefix("Value error, ")
-            found.append((line_of(lines, each["loc"]), f"{where}: {what}"))
+            found.append((line_of(lines, each["loc"]), f"{where}: {in_words(each)}"))
         raise FleetFileError(str(path), found) from None
 
 
