@@ -33,7 +33,6 @@ from tests.cell_world import (
     announce,
     everything,
     fold,
-    nets,
     sites,
     table_bytes,
 )
