@@ -104,9 +104,10 @@ class Region:
         rests_on = (self.shares.groups.version, bucket, config.hash())
         if rests_on == self._planned_for and not changed.any():
             return False
+        everything = rests_on[-1] != self._planned_for[-1]
         self._planned_for = rests_on
-        target, min_shift = _limits(config)
-        self.shares.plan(now, changed, self._demand(demand, now_ms), target, min_shift)
+        demand_bps = self._demand(demand, now_ms)
+        self.shares.plan(now, changed, demand_bps, *_limits(config), everything=everything)
         return True
 
     def react(self, now: Eligibility, changed: Bools, config: SteeringConfig) -> None:

@@ -6,6 +6,7 @@ beginning of its log; one that went away is forgotten with everything it knew.
 """
 
 import asyncio
+import gc
 from collections.abc import Callable
 from time import monotonic
 
@@ -117,6 +118,7 @@ class Cells:
         log.info("cell taken away", partition=partition)
         self._tasks.pop(partition).cancel()
         del self.runners[partition]
+        gc.unfreeze()  # see CellRunner: what the cell held may be in cycles
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (failure := task.exception()) is not None:

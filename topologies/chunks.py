@@ -17,7 +17,7 @@ consumer of the process); instead the fetcher's buffer of one consumer wraps wha
 """
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiokafka.errors
@@ -41,11 +41,11 @@ class Chunk:
     values: list[bytes | None]
     keys: list[bytes | None] | None
     next_offset: int
+    #: Payload bytes, roughly what the chunk holds in memory without per-object overhead.
+    size_bytes: int = field(init=False)
 
-    @property
-    def size_bytes(self) -> int:
-        """Payload bytes, roughly what the chunk holds in memory without per-object overhead."""
-        return sum(len(value) for value in self.values if value is not None)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size_bytes", sum(map(len, filter(None, self.values))))
 
 
 class ChunkRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka is untyped

@@ -1,9 +1,10 @@
 """From the effects of a step to acknowledged records, closed by the Epoch.
 
-Order: lb.weights, groups, prefixes, verdicts, dead letters, and last the Epoch with the end offset
-of every table partition: a follower that has read up to there holds the whole cut.
+Order: lb.weights, groups, prefixes; beside them verdicts, dead letters; and last the Epoch with the
+end offset of every table partition: a follower that has read up to there holds the whole cut.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
@@ -66,11 +67,12 @@ class Publishing:
         began = perf_counter()
         cut, effects = folded.cut, folded.effects
         await self._remember_ends(cut.partition)
-        ends = await self._outputs.publish(cut, effects.tables)
+        reports = [*_verdicts(cut, effects), *_dead_letters(folded)]
+        ends, _ = await asyncio.gather(  # nobody needs an order between the two
+            self._outputs.publish(cut, effects.tables), self._outputs.publish(cut, reports)
+        )
         for topic, end in ends.items():
             self._ends[topic, cut.partition] = end
-        reports = [*_verdicts(cut, effects), *_dead_letters(folded)]
-        await self._outputs.publish(cut, reports)
         behind_ms = max(0, self._clock.now_ms() - cut.at_ms)
         await self._outputs.publish(cut, [self._epoch(folded, behind_ms, reconciled=reconciled)])
         metrics.PUBLISH_MS.labels(cut.cause).observe((perf_counter() - began) * 1000)

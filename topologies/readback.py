@@ -15,13 +15,20 @@ from aiokafka.structs import ConsumerRecord
 from pipeline.wire.decode import decode
 from schemas.registry import STEERING_EPOCHS
 
+#: A broker answers a connection's requests in order: behind a fetch of nothing, which it holds back
+#: for half a second unless told otherwise, each question for an offset took as long.
+FETCH_WAIT_MS = 5
+
 
 class Readback:
     """Opened once per worker; safe to call from several cells."""
 
     def __init__(self, client_kwargs: Mapping[str, Any]) -> None:
         self._consumer = AIOKafkaConsumer(
-            **client_kwargs, enable_auto_commit=False, auto_offset_reset="earliest"
+            **client_kwargs,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=FETCH_WAIT_MS,
         )
         self._lock = asyncio.Lock()
 

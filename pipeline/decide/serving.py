@@ -7,6 +7,7 @@ group that dies leaves its slot behind until a quarter of all entries are dead; 
 up and `version` says so, as after every change."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +68,7 @@ class ServedGroups:
         self.demand_bps: I64 = np.empty((0, CLASSES), np.int64)
         self._sorted: U64 = np.empty(0, np.uint64)
         self._slot: I64 = np.empty(0, np.int64)
+        self._room: dict[str, npt.NDArray[Any]] = {}
 
     def __len__(self) -> int:
         return len(self._slot)
@@ -102,13 +104,20 @@ class ServedGroups:
         gone = self.slots(died)
         self.alive[gone[gone >= 0]] = False
         self.demand_bps[gone[gone >= 0]] = 0
+        first = len(self.group)
         self._append(born)
         dead = ~self.alive
         if 4 * int(np.diff(self.offsets)[dead].sum()) > len(self.site):
             self._close_up()
-        living = np.flatnonzero(self.alive)
-        order = np.argsort(self.group[living], kind="stable")
-        self._sorted, self._slot = self.group[living][order], living[order]
+            self._slot = np.argsort(self.group, kind="stable")
+            self._sorted = self.group[self._slot]
+        else:
+            stay = self.alive[self._slot]
+            held, slot = self._sorted[stay], self._slot[stay]
+            order = np.argsort(born.group, kind="stable")
+            at = np.searchsorted(held, born.group[order])
+            self._sorted = np.insert(held, at, born.group[order])
+            self._slot = np.insert(slot, at, first + order)
         self.version += 1
 
     def _append(self, born: Ranked) -> None:
@@ -116,21 +125,30 @@ class ServedGroups:
         first = len(self.group)
         ends = np.cumsum(born.count)
         rank = np.arange(entries) - np.repeat(ends - born.count, born.count)
-        self.offsets = np.concatenate([self.offsets, self.offsets[-1] + ends])
-        owner = np.repeat(np.arange(first, first + groups, dtype=np.int32), born.count)
-        self.owner = np.concatenate([self.owner, owner])
+        self._extend("offsets", self.offsets[-1] + ends)
+        self._extend("owner", np.repeat(np.arange(first, first + groups), born.count))
         for name in ("group", *ENTRY):
-            before = getattr(self, name)
-            after = getattr(born, name).astype(before.dtype)
-            setattr(self, name, np.concatenate([before, after]))
-        self.cost = np.concatenate([self.cost, _cost(born, rank)])
-        self.alive = np.concatenate([self.alive, np.ones(groups, np.bool_)])
-        self.dirty = np.concatenate([self.dirty, np.ones(groups, np.bool_)])
-        self.record_hash = np.concatenate([self.record_hash, np.zeros(groups, np.uint64)])
-        self.demand_bps = np.concatenate([self.demand_bps, np.zeros((groups, CLASSES), np.int64)])
-        self.home = np.concatenate([self.home, np.full((groups, CLASSES), -1, np.int16)])
-        self.shares = np.concatenate([self.shares, np.zeros((entries, CLASSES), np.int16)])
-        self.passed = np.concatenate([self.passed, np.zeros((entries, CLASSES), np.uint8)])
+            self._extend(name, getattr(born, name))
+        self._extend("cost", _cost(born, rank))
+        self._extend("alive", np.ones(groups, np.bool_))
+        self._extend("dirty", np.ones(groups, np.bool_))
+        self._extend("record_hash", np.zeros(groups, np.uint64))
+        self._extend("demand_bps", np.zeros((groups, CLASSES), np.int64))
+        self._extend("home", np.full((groups, CLASSES), -1, np.int16))
+        self._extend("shares", np.zeros((entries, CLASSES), np.int16))
+        self._extend("passed", np.zeros((entries, CLASSES), np.uint8))
+
+    def _extend(self, name: str, more: npt.NDArray[Any]) -> None:
+        """Put rows behind a column. Columns stand at the head of a longer array, so that a few new
+        groups do not cost a copy of all."""
+        column, room = getattr(self, name), self._room.get(name)
+        size = len(column) + len(more)
+        if room is None or column.base is not room or len(room) < size:
+            room = np.empty((size + size // 4, *column.shape[1:]), column.dtype)
+            room[: len(column)] = column
+            self._room[name] = room
+        room[len(column) : size] = more
+        setattr(self, name, room[:size])
 
     def _close_up(self) -> None:
         keep = self.alive[self.owner]

@@ -1,11 +1,11 @@
 """Shares of a region's served groups, kept up to date at the least cost and with the least
 movement.
 
-Rule: at a tick all groups are solved again from scratch when anything they rest on changed; on
-urgent news only the groups that name a site whose eligibility changed, against the load that the
-others keep. Pacing: a change of a (group, class) of less than `min_shift` ten-thousandths is not
-worth making (Taiji: 1 %) and the old shares stay, unless one of them is with a site that is not
-eligible any more: failures are not paced.
+Rule: at a tick all groups that make load are solved again from scratch when anything they rest on
+changed; on urgent news only the groups that name a site whose eligibility changed, against the load
+that the others keep. Pacing: a change of a (group, class) of less than `min_shift` ten-thousandths
+is not worth making (Taiji: 1 %) and the old shares stay, unless one of them is with a site that is
+not eligible any more: failures are not paced.
 
 A site is passed over where it ranks before one that has a share of the class and has none itself:
 because it is not eligible, or because it is full. Where no site has a share all are passed over.
@@ -80,16 +80,33 @@ class RegionShares:
         self.sites.taking |= before.taking
 
     def plan(
-        self, now: Eligibility, changed: Bools, demand_bps: I64, target: int, min_shift: int
+        self,
+        now: Eligibility,
+        changed: Bools,
+        demand_bps: I64,
+        target: int,
+        min_shift: int,
+        *,
+        everything: bool = False,
     ) -> None:
         """Decide again for all groups, given demand_bps int64[G, 3]; `changed` bool[S] marks the
-        sites whose eligibility is not what it was at the last call of either method."""
+        sites whose eligibility is not what it was at the last call of either method. Unless
+        `everything` (target or min_shift are new), groups for which nothing differs and that make
+        no load, now or before, are left out: for them the answer would be what it was."""
         groups = self.groups
-        groups.demand_bps = np.where(groups.alive[:, None], demand_bps, 0)
-        fresh = np.union1d(groups.naming(changed), np.flatnonzero((groups.home < 0).all(axis=1)))
+        before, demand = groups.demand_bps, np.where(groups.alive[:, None], demand_bps, 0)
+        groups.demand_bps = demand
+        homeless = (groups.home[:, 0] & groups.home[:, 1] & groups.home[:, 2]) < 0
+        fresh = np.union1d(groups.naming(changed), np.flatnonzero(homeless))
         if len(fresh):
             self._rehome(_Part.of(groups, fresh, now, target))
-        self._decide(_Part.of(groups, None, now, target), now, min_shift)
+        chosen: I64 | None = None
+        if not everything:
+            load = demand | before
+            stirred = (load[:, 0] | load[:, 1] | load[:, 2]) != 0
+            stirred[fresh] = True
+            chosen = np.flatnonzero(stirred)
+        self._decide(_Part.of(groups, chosen, now, target), now, min_shift)
 
     def _rehome(self, part: "_Part") -> None:
         first = nearest(part.problem)

@@ -172,3 +172,37 @@ def test_reacting_counts_the_load_that_others_keep() -> None:
     lost = eligibility([1] * 3 + [0] * 12)
     shares.react(lost, np.array([True, False, False, False, False]), 9_500, 100)
     assert shares.groups.shares[:, 0].tolist() == [0, 5_000, 5_000, 10_000, 0]
+
+
+@given(
+    st.lists(st.tuples(RANKINGS, st.sets(st.integers(1, 40), max_size=5)), max_size=4),
+    st.lists(st.tuples(STATUS, DEMAND), min_size=2, max_size=4),
+)
+def test_leaving_out_groups_without_load_changes_nothing(
+    changes: list[tuple[list[list[int]], set[int]]], plans: list[tuple[list[int], list[int]]]
+) -> None:
+    lean, full = RegionShares(), RegionShares()
+    first, before = 1, np.full((SITES, CLASSES), 255)
+    for number, (status, demand) in enumerate(plans):
+        if number < len(changes):
+            rankings, died = changes[number]
+            gone = np.array(sorted(died), np.uint64)
+            for shares in (lean, full):
+                living = gone[shares.groups.slots(gone) >= 0]
+                shares.groups.change(ranked(rankings, first), living)
+            first += len(rankings)
+        now = eligibility(status)
+        changed, before = (now.status != before).any(axis=1), now.status
+        demand_bps = np.resize(np.array(demand, np.int64), (len(lean.groups.group), CLASSES))
+        lean.plan(now, changed, demand_bps, 9_500, 100)
+        full.plan(now, changed, demand_bps, 9_500, 100, everything=True)
+        alive = lean.groups.alive
+        entries = alive[lean.groups.owner]
+        assert (lean.groups.shares == full.groups.shares)[entries].all()
+        assert (lean.groups.passed == full.groups.passed)[entries].all()
+        assert (lean.groups.dirty == full.groups.dirty)[alive].all()
+        assert (lean.sites.load == full.sites.load).all()
+        assert (lean.sites.spilled == full.sites.spilled).all()
+        assert (
+            lean.groups.slots(full.groups.group[alive]).tolist() == np.flatnonzero(alive).tolist()
+        )
