@@ -62,7 +62,7 @@ async def test_every_record_is_counted_and_lies_where_its_region_belongs(
     summary = simulation.summary
     assert await ends(plane) - before == summary.produced
     assert set(summary.produced) == {topic.name for topic in INPUTS}
-    assert summary.produced["play.events"] >= 200  # about 100 a second, by chance and time of day
+    assert summary.produced["play.events"] >= 200  # about 100 a second; a busy machine starts late
     assert summary.running_ms == 3000
     assert summary.dirt.total() > 0
     home = {region: partition_of(region, PARTITIONS) for region in ("eu", "na")}
