@@ -60,3 +60,26 @@ class Cut:
         fields["cause"] = Cause(fields["cause"])
         fields["offsets"] = {one["topic"]: one["next_offset"] for one in fields["offsets"]}
         return cls(**fields)
+
+
+class CutSequence:
+    """Tells, cut by cut in the order of the log, which of them count.
+
+    `whole`: the log is read from its very first record. Where its beginning is gone (retention),
+    the first cut found is taken on trust, and so is a higher one until two have followed each
+    other: the one found first may be a zombie's.
+    """
+
+    def __init__(self, *, whole: bool) -> None:
+        self.last: Cut | None = None
+        self._trusting = not whole
+
+    def take(self, cut: Cut) -> bool:
+        """Whether `cut` counts; it is the last one then."""
+        follows = cut.counts_after(self.last)
+        if follows and self.last is not None:
+            self._trusting = False
+        trusted = self._trusting and (self.last is None or cut.number > self.last.number)
+        if follows or trusted:
+            self.last = cut
+        return follows or trusted

@@ -14,7 +14,7 @@ import structlog
 from faust.types import TP
 
 from pipeline.cut import Cut
-from pipeline.errors import LogError
+from pipeline.errors import LogError, WireError
 from pipeline.wire.decode import decode
 from schemas.registry import INPUTS, STEERING_CUTS
 from topologies import metrics
@@ -125,15 +125,22 @@ class Cells:
             log.error("cell failed", cell=task.get_name(), error=repr(failure))
             self.on_failure(failure)
 
+    def stalled(self, after_s: float) -> list[str]:
+        """What stands still for longer than `after_s`, in words; empty when all is well."""
+        now = monotonic()
+        return [
+            f"cell {runner.partition} ({runner.phase.name.lower()}) has not moved for "
+            f"{now - runner.moved_at:.0f} s"
+            for runner in self.runners.values()
+            if runner.phase is not Phase.SUPERSEDED and now - runner.moved_at > after_s
+        ]
+
     async def watch(self) -> None:
         """Report a failure when a cell stands still. Runs until cancelled."""
         while True:
             await asyncio.sleep(STALLED_AFTER_S / 10)
-            for runner in self.runners.values():
-                still_s = monotonic() - runner.moved_at
-                if runner.phase is not Phase.SUPERSEDED and still_s > STALLED_AFTER_S:
-                    reason = f"cell {runner.partition} has not moved for {still_s:.0f} s"
-                    self.on_failure(LogError(f"{reason} ({runner.phase.name.lower()})"))
+            for reason in self.stalled(STALLED_AFTER_S):
+                self.on_failure(LogError(reason))
 
     async def stop(self) -> None:
         """End all runners and wait until they have ended."""
@@ -153,12 +160,20 @@ class Cells:
             self._throttle(runner)
 
     def on_cut(self, partition: int, offset: int, value: bytes) -> None:
-        """A record of the cut log came. Raises WireError when it is none: nothing may stand there
-        that cannot be folded."""
+        """A record of the cut log came. One that is no cut does not count, for any reader."""
         runner = self.runners.get(partition)
-        if runner is not None:
-            _, record = decode(value)
-            runner.deliver_cut(Cut.from_record(record), offset)
+        if runner is None:
+            return
+        try:
+            name, record = decode(value)
+            cut = Cut.from_record(record) if name == "Cut" else None
+        except WireError:
+            cut = None
+        if cut is None:
+            log.error("no cut", topic=STEERING_CUTS.name, partition=partition, offset=offset)
+            metrics.CUTS_IGNORED.labels(partition).inc()
+        else:
+            runner.deliver_cut(cut, offset)
 
     def _throttle(self, runner: CellRunner) -> None:
         """Pause lanes that hold much more than the next cut needs, resume the others."""

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult, PartitionRecords
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from schemas.registry import BY_NAME, Cleanup
+from schemas.registry import BY_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def is_keyed(topic: str) -> bool:
     """Whether records of `topic` are read with key and own offset: compacted ones, and any that the
     registry does not know."""
     known = BY_NAME.get(topic)
-    return known is None or known.cleanup is not Cleanup.DELETE
+    return known is None or known.keyed
 
 
 def fetch_in_chunks(consumer: Any, topics: Collection[str]) -> None:

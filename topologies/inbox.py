@@ -14,9 +14,9 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import xxhash
 
 from pipeline.wire.columns import decode_chunk
+from pipeline.wire.digest import digest_of
 from pipeline.wire.rows import OFFSET, TopicRows
 from schemas.registry import INPUTS
 from topologies.chunks import Chunk
@@ -40,14 +40,8 @@ class Raw:
         return b""
 
     def digest(self) -> str:
-        """xxh3_64 over the values in order of offset, 16 hex digits; the same for any chunking."""
-        state = xxhash.xxh3_64()
-        for values in self.values:
-            try:
-                state.update(b"".join(values))  # type: ignore[arg-type]  # a tombstone raises
-            except TypeError:
-                state.update(b"".join(value or b"" for value in values))
-        return state.hexdigest()
+        """As `digest_of`; the same for any chunking."""
+        return digest_of(self.values)
 
 
 class Lane:

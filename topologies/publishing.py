@@ -51,6 +51,10 @@ class Publishing:
         """Number of the last cut of `partition` that an Epoch closed; 0 when there is none."""
         return await self._readback.last_epoch(partition)
 
+    async def highest_cut(self, partition: int) -> tuple[int, int]:
+        """Number and term of the last cut that any effect tells of; (0, 0) when there is none."""
+        return await self._readback.highest_cut(partition)
+
     async def append_cut(self, cut: Cut) -> None:
         await self._outputs.append_cut(cut)
 

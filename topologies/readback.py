@@ -13,7 +13,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from pipeline.wire.decode import decode
-from schemas.registry import STEERING_EPOCHS
+from pipeline.wire.headers import HEADER, unpack_cut
+from schemas.registry import STEERING_EPOCHS, TABLES
 
 #: A broker answers a connection's requests in order: behind a fetch of nothing, which it holds back
 #: for half a second unless told otherwise, each question for an offset took as long.
@@ -63,6 +64,17 @@ class Readback:
             if record.value is not None:
                 last = max(last, decode(record.value)[1]["cut"])
         return last
+
+    async def highest_cut(self, partition: int) -> tuple[int, int]:
+        """Number and term of the highest cut in the headers of Epochs and table records."""
+        highest = (0, 0)
+        for topic in (STEERING_EPOCHS, *TABLES):
+            async for record in self._read(topic.name, partition):
+                for name, value in record.headers:
+                    if name == HEADER and value is not None:
+                        _, cut, term = unpack_cut(value)
+                        highest = max(highest, (cut, term))
+        return highest
 
     async def _read(
         self, topic: str, partition: int, last_records: int | None = None

@@ -11,7 +11,7 @@ speaks). Cuts that have no Epoch are published again by whoever takes over, and 
 
 import asyncio
 import gc
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from enum import IntEnum
 from time import monotonic, perf_counter
@@ -20,11 +20,11 @@ import structlog
 
 from pipeline.cell import Cell, step
 from pipeline.config import CODE_VERSION
-from pipeline.cut import Cause, Cut
+from pipeline.cut import Cause, Cut, CutSequence
 from pipeline.decide.urgent import is_urgent
 from pipeline.effects import Effects
 from pipeline.wire.rows import TopicRows
-from schemas.registry import APPLIANCE_HEALTH, FLEET_INVENTORY
+from schemas.registry import APPLIANCE_HEALTH, FLEET_INVENTORY, TABLES
 from topologies import metrics
 from topologies.chunks import Chunk
 from topologies.clock import Clock, wait_any
@@ -68,7 +68,11 @@ class CellRunner:
         self.inbox, self.log_next, self.log_end = inbox, log_next, log_end
         self.phase = Phase.CATCHING_UP
         self.moved_at = monotonic()  # when anything last came or was folded
-        self.last: Cut | None = None
+        self.last: Cut | None = None  # that was folded
+        self._whole = log_next == 0
+        self._sequence = CutSequence(whole=self._whole)
+        self._before = (0, 0)  # number and term of the last cut of a log that holds none any more
+        self._given_back = False  # by a rebalance: somebody may have led in between
         self.cell = Cell(partition, partitions)
         self._writer, self._clock = writer, clock
         self._configs, self._publishing, self._on_progress = configs, publishing, on_progress
@@ -102,9 +106,11 @@ class CellRunner:
         self._released.clear()
 
     def release(self) -> None:
-        """The partition is ours (still, or again: then whoever superseded us has lost it)."""
-        if not self._released.is_set() and self.phase is Phase.SUPERSEDED:
-            self._enter(Phase.TAKING_OVER)
+        """The partition is ours: still, or again, and then whoever superseded us has lost it."""
+        if not self._released.is_set():
+            self._given_back = True
+            if self.phase is Phase.SUPERSEDED:
+                self._enter(Phase.TAKING_OVER)
         self._released.set()
         self.moved_at = monotonic()
         self._news.set()
@@ -133,7 +139,10 @@ class CellRunner:
         began, cuts = perf_counter(), 0
         if self.log_end > self.log_next:
             log.info(
-                "folding the log from its beginning", partition=self.partition, end=self.log_end
+                "folding the log from its beginning",
+                partition=self.partition,
+                begin=self.log_next,
+                end=self.log_end,
             )
         unpublished: list[Folded] = []
         last_epoch = await self._publishing.last_epoch(self.partition)
@@ -145,6 +154,8 @@ class CellRunner:
                     unpublished.append(folded)
         for folded in unpublished:
             await self._publishing.publish(folded)
+        if self.last is None and not self._whole:
+            self._before = await self._publishing.highest_cut(self.partition)
         self._enter(Phase.TAKING_OVER)
         log.info(
             "caught up", partition=self.partition, cuts=cuts,
@@ -152,8 +163,9 @@ class CellRunner:
         )  # fmt: skip
 
     async def _take_over(self) -> None:
-        fresh = self.last is None
-        cut = self._next_cut(Cause.TAKEOVER, term=(self.last.term if self.last else 0) + 1)
+        fresh = self.last is None and self._whole
+        _, term = (self.last.number, self.last.term) if self.last else self._before
+        cut = self._next_cut(Cause.TAKEOVER, term=term + 1)
         folded = await self._append_and_read_back(cut)
         if folded is None:
             return  # another cut counted first: its term is in self.last now, try above it
@@ -176,11 +188,14 @@ class CellRunner:
             return
         cut = self._next_cut(Cause.URGENT if urgent else Cause.TICK, term=self.last.term)
         folded = await self._append_and_read_back(cut)
-        if folded is None:
-            self._enter(Phase.SUPERSEDED)
-            log.warning("superseded", partition=self.partition, by=self.last.writer)
+        if folded is not None:
+            self._given_back = False
+            await self._publishing.publish(folded)
             return
-        await self._publishing.publish(folded)
+        log.warning("superseded", partition=self.partition, by=self.last.writer)
+        # Whoever led while a rebalance was under way has lost the partition to us again.
+        self._enter(Phase.TAKING_OVER if self._given_back else Phase.SUPERSEDED)
+        self._given_back = False
 
     # steps --------------------------------------------------------------------------------------
 
@@ -192,7 +207,7 @@ class CellRunner:
         now_ms = self._clock.now_ms()
         return Cut(
             partition=self.partition,
-            number=self.last.number + 1 if self.last else 1,
+            number=(self.last.number if self.last else self._before[0]) + 1,
             term=term,
             writer=self._writer,
             at_ms=max(now_ms, self.last.at_ms) if self.last else now_ms,
@@ -217,7 +232,7 @@ class CellRunner:
         while not self._waiting:
             await self._wait_for_news()
         cut = self._waiting[0]
-        if not cut.counts_after(self.last):
+        if not self._sequence.take(cut):
             metrics.CUTS_IGNORED.labels(self.partition).inc()
             self._waiting.popleft()
             return None
@@ -250,12 +265,17 @@ class CellRunner:
         metrics.STEP_MS.labels(cut.cause).observe(seconds * 1000)
         metrics.CUTS.labels(self.partition, cut.cause).inc()
         metrics.CUT_NUMBER.labels(self.partition).set(cut.number)
+        for state, count in self.cell.states().items():
+            metrics.APPLIANCES.labels(self.partition, state).set(count)
+        draft = effects.epoch
+        for table, count in zip(TABLES, (draft.sites, draft.groups, draft.prefixes), strict=True):
+            metrics.TABLE.labels(self.partition, table.name).set(count)
         for topic, rows in effects.epoch.rows.items():
             metrics.ROWS.labels(self.partition, topic).inc(rows)
         for name, count in effects.epoch.notes.items():
             metrics.NOTED.labels(name).inc(count)
         for topic, refused in effects.refused.items():
-            for one in refused:
-                metrics.REFUSED.labels(topic, one.reason).inc()
+            for reason, count in Counter(one.reason for one in refused).items():
+                metrics.REFUSED.labels(topic, reason).inc(count)
         for verdict in effects.verdicts:
             metrics.VERDICTS.labels(verdict.kind, verdict.reason).inc()

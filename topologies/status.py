@@ -1,7 +1,6 @@
 """What a worker answers over HTTP, on loopback unless told otherwise: /metrics, /healthz,
 /readyz."""
 
-import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
@@ -10,16 +9,23 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from topologies.metrics import REGISTRY
 
-#: A main loop that has not run for this long is not healthy.
-STUCK_AFTER_S = 10.0
+#: A cell that leads folds a cut a second; longer than this without any is not healthy.
+STILL_AFTER_S = 15.0
 
 
 class Status:
-    """The server; `readiness` tells partition -> phase, `leading` everywhere meaning ready."""
+    """The server. `readiness` tells partition -> phase, `leading` everywhere meaning ready;
+    `stalled` tells what has stood still for longer than so many seconds."""
 
-    def __init__(self, host: str, port: int, readiness: Callable[[], dict[int, str]]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        readiness: Callable[[], dict[int, str]],
+        stalled: Callable[[float], list[str]],
+    ) -> None:
         self.host, self.port = host, port
-        self._readiness = readiness
+        self._readiness, self._stalled = readiness, stalled
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
@@ -42,10 +48,8 @@ class Status:
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 
     async def _healthz(self, request: web.Request) -> web.Response:
-        began = asyncio.get_running_loop().time()
-        await asyncio.sleep(0)
-        late = asyncio.get_running_loop().time() - began
-        return web.json_response({"ok": late < STUCK_AFTER_S})
+        still = self._stalled(STILL_AFTER_S)
+        return web.json_response({"ok": not still, "still": still}, status=503 if still else 200)
 
     async def _readyz(self, request: web.Request) -> web.Response:
         cells = self._readiness()

@@ -6,6 +6,7 @@ supervisor restarts it, and the log tells the new process everything.
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ class WorkerOptions:
 
 async def run_worker(options: WorkerOptions) -> int:
     """Run until SIGTERM, SIGINT or a failure; the exit status."""
+    os.environ["RUST_BACKTRACE"] = (
+        "0"  # bad input makes polars' reader panic (caught): one line each
+    )
     failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     def on_failure(reason: BaseException) -> None:
@@ -64,7 +68,7 @@ async def run_worker(options: WorkerOptions) -> int:
         publishing=Publishing(outputs, readback, clock),
         on_failure=on_failure,
     )
-    status = Status(options.metrics_host, options.metrics_port, cells.readiness)
+    status = Status(options.metrics_host, options.metrics_port, cells.readiness, cells.stalled)
     await outputs.start()
     await readback.start()
     port = await status.start()

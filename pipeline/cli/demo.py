@@ -83,5 +83,8 @@ def _say_summary(summary: dict[str, object]) -> None:
         say(f"{name.replace('_', ' '):<13}{summary[name]:>12,}")
     epochs = summary["epochs"]
     assert isinstance(epochs, dict)
-    for partition, epoch in epochs.items():
-        say(f"cell {partition:<8}{epoch['cut']:>12,} cuts, table hash {epoch['hash']}")
+    filled = {cell: epoch for cell, epoch in epochs.items() if int(epoch["hash"], 16)}
+    for cell, epoch in filled.items():
+        say(f"cell {cell:<8}{epoch['cut']:>12,} cuts, table hash {epoch['hash']}")
+    if len(filled) < len(epochs):
+        say(f"{len(epochs) - len(filled)} more cells have no region: their tables are empty")

@@ -21,7 +21,7 @@ def command(
     ] = "",
     config: Annotated[
         Path | None,
-        typer.Option(help="Configuration file with [steering]; SIGHUP reads it again."),
+        typer.Option(help=r"Configuration file with \[steering]; SIGHUP reads it again."),
     ] = None,
     datadir: Annotated[Path, typer.Option(help="Local state; one folder a worker.")] = Path(
         ".edgesteer/worker"

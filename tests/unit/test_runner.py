@@ -3,19 +3,21 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from pipeline.cell import Cell
 from pipeline.config import CODE_VERSION, SteeringConfig
-from pipeline.cut import Cause, Cut
+from pipeline.cut import Cause, Cut, CutSequence
 from pipeline.effects import Block, Record
 from pipeline.wire.encode import encode
 from schemas.registry import APPLIANCE_HEALTH, FLEET_INVENTORY, PLAY_EVENTS
 from tests.cell_world import Log as World
 from tests.cell_world import everything
+from topologies.cells import Cells
 from topologies.chunks import Chunk
 from topologies.clock import Clock
 from topologies.inbox import Inbox
@@ -43,6 +45,7 @@ class FakeLog:
         self.published: list[tuple[Cut, bool]] = []
         self.reconciled = 0
         self.epoch = epoch
+        self.highest = (0, 0)
         self.deliver: Callable[[Cut, int], None] = lambda cut, offset: None
         self.first: list[Cut] = []  # foreign cuts that get into the log before our next one
 
@@ -58,6 +61,9 @@ class FakeLog:
 
     async def last_epoch(self, partition: int) -> int:
         return self.epoch
+
+    async def highest_cut(self, partition: int) -> tuple[int, int]:
+        return self.highest
 
     async def reconcile(self, cell: Cell) -> list[Record | Block]:
         self.reconciled += 1
@@ -77,22 +83,23 @@ def cut_of(number: int, term: int, writer: str, inbox: Inbox | None = None) -> C
 
 
 @contextlib.asynccontextmanager
-async def running(log: FakeLog, tick_ms: int = 20) -> AsyncIterator[CellRunner]:
+async def running(log: FakeLog, tick_ms: int = 20, begin: int = 0) -> AsyncIterator[CellRunner]:
+    """`begin`: the offset of the log's first record; what came before is gone."""
     doubles: Any = {"configs": FakeConfigs(), "publishing": log}
     runner = CellRunner(
         0,
         1,
         writer="me",
         inbox=Inbox({}),
-        log_next=0,
-        log_end=len(log.cuts),
+        log_next=begin,
+        log_end=begin + len(log.cuts),
         clock=Clock(tick_ms),
         on_progress=lambda _: None,
         **doubles,
     )
     for offset, cut in enumerate(log.cuts):
-        runner.deliver_cut(cut, offset)
-    log.deliver = runner.deliver_cut
+        runner.deliver_cut(cut, begin + offset)
+    log.deliver = lambda cut, offset: runner.deliver_cut(cut, begin + offset)
     task = asyncio.create_task(runner.run())
     try:
         yield runner
@@ -161,6 +168,36 @@ async def test_a_later_term_silences_until_the_partition_is_given_back() -> None
     assert (takeover.cause, takeover.term, takeover.writer) == (Cause.TAKEOVER, 6, "me")
 
 
+async def test_one_given_back_before_it_knew_that_it_was_superseded_leads_again() -> None:
+    log = FakeLog()
+    async with running(log) as runner:
+        await until(lambda: len(log.published) >= 2)
+        runner.hold()
+        await asyncio.sleep(0.05)
+        log.first = [cut_of(log.cuts[-1].number + 1, 5, "in between")]
+        runner.release()
+        await until(lambda: any(cut.term == 6 for cut, _ in log.published))
+        assert runner.phase is Phase.LEADING
+
+
+async def test_a_log_without_its_beginning_is_taken_on_trust_and_reconciled() -> None:
+    log = FakeLog(epoch=99)
+    log.cuts = [cut_of(41, 2, "zombie"), cut_of(70, 3, "old"), cut_of(71, 3, "old")]
+    async with running(log, begin=500) as runner:
+        await until(lambda: runner.phase is Phase.LEADING)
+    takeover, reconciled = log.published[0]
+    assert (takeover.number, takeover.term, reconciled) == (72, 4, True)
+
+
+async def test_a_log_that_holds_nothing_any_more_goes_on_above_what_was_published() -> None:
+    log = FakeLog()
+    log.highest = (1234, 7)
+    async with running(log, begin=500) as runner:
+        await until(lambda: runner.phase is Phase.LEADING)
+    takeover, reconciled = log.published[0]
+    assert (takeover.number, takeover.term, reconciled) == (1235, 8, True)
+
+
 async def test_a_take_over_that_loses_the_race_tries_above_the_winner() -> None:
     log = FakeLog()
     log.first = [cut_of(1, 1, "faster")]
@@ -224,3 +261,27 @@ def report(appliance: str, service: str, runner: CellRunner) -> bytes:
 ])  # fmt: skip
 def test_which_cut_counts(number: int, term: int, writer: str, counts: bool) -> None:
     assert cut_of(number, term, writer).counts_after(cut_of(1, 1, "me")) is counts
+
+
+def test_a_sequence_trusts_until_two_cuts_have_followed_each_other() -> None:
+    sequence = CutSequence(whole=False)
+    cuts = [(7, 1, "z"), (5, 1, "z"), (9, 2, "a"), (10, 2, "a"), (12, 2, "a"), (11, 2, "a")]
+    taken = [sequence.take(cut_of(*cut)) for cut in cuts]
+    assert taken == [True, False, True, True, False, True]
+
+
+def test_a_whole_log_begins_with_number_one() -> None:
+    sequence = CutSequence(whole=True)
+    assert [sequence.take(cut_of(number, 1, "a")) for number in (2, 1, 2)] == [False, True, True]
+
+
+def test_a_record_that_is_no_cut_does_not_count_and_ends_nobody() -> None:
+    doubles: Any = {"clock": Clock(), "configs": None, "publishing": None}
+    failures: list[BaseException] = []
+    cells = Cells(1, writer="me", on_failure=failures.append, **doubles)
+    heard: list[int] = []
+    cells.runners[0] = cast(Any, SimpleNamespace(deliver_cut=lambda cut, at: heard.append(at)))
+    cells.on_cut(0, 1, b"rubbish")
+    cells.on_cut(0, 2, encode("Config", {"hash": "", "config": ""}))
+    cells.on_cut(0, 3, encode("Cut", cut_of(1, 1, "me").to_record()))
+    assert (heard, failures) == ([3], [])
