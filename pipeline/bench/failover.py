@@ -50,7 +50,7 @@ from schemas.registry import APPLIANCE_HEALTH, LB_WEIGHTS, STEERING_EPOCHS
 PARTITIONS = 4
 SITES, APPLIANCES, PLAYS_PER_S = 200, 2_000, 2_000
 PREFIXES = (100_000, 1_000_000)
-RUNS = 500
+RUNS = 300
 #: Between two runs, at random: so every moment of the second between two ticks is met.
 PAUSE_S = (0.05, 0.25)
 START_TIMEOUT_S = 150.0
