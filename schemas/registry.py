@@ -39,6 +39,11 @@ class Topic:
     retention_ms: int = -1
     compaction_lag_ms: int = 0
 
+    @property
+    def keyed(self) -> bool:
+        """Whether its records are read with their keys: a tombstone has nothing else."""
+        return self.cleanup is not Cleanup.DELETE
+
 
 def _input(name: str, records: tuple[str, ...], key: str, writer: str, *, compact: bool) -> Topic:
     return Topic(
