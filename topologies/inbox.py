@@ -77,11 +77,12 @@ class Lane:
         if not self._undecoded:
             return None
         chunks, self._undecoded, self._undecoded_count = self._undecoded, [], 0
-        values = [value for chunk in chunks for value in chunk.values]
-        offsets = np.concatenate([chunk.offsets for chunk in chunks])
-        keys = None
-        if chunks[0].keys is not None:
-            keys = [key for chunk in chunks for key in chunk.keys or ()]
+        values, offsets, keys = chunks[0].values, chunks[0].offsets, chunks[0].keys
+        if len(chunks) > 1:
+            values = [value for chunk in chunks for value in chunk.values]
+            offsets = np.concatenate([chunk.offsets for chunk in chunks])
+            if keys is not None:
+                keys = [key for chunk in chunks for key in chunk.keys or ()]
         rows = decode_chunk(self.topic, values, offsets, keys)
         self._rows.append(rows)
         return rows
