@@ -17,18 +17,12 @@ from pipeline.cut import Cause, Cut
 from pipeline.decide.assignment import CLASSES, I64, Bools
 from pipeline.decide.eligibility import Appliances, decide_eligibility
 from pipeline.decide.health import evaluate
-from pipeline.decide.sites import SiteMemory
-from pipeline.decide.weights import Members, Spread, Weighed, Weigher
+from pipeline.decide.weights import Members, Spread, Weighed
 from pipeline.effects import Effects, EpochDraft, Record, VerdictRow
-from pipeline.publish import Ledger
+from pipeline.memory import Memory
 from pipeline.reasons import Reason
 from pipeline.regions import Region, Staged
-from pipeline.state.demand import Demand
-from pipeline.state.fleet import Fleet
-from pipeline.state.health import REASONS, ApplianceState, Health, Service
-from pipeline.state.links import Links
-from pipeline.state.paths import Paths
-from pipeline.state.routes import Routes
+from pipeline.state.health import REASONS, ApplianceState, Service
 from pipeline.wire.encode import encode
 from pipeline.wire.rows import Account, TopicRows
 from schemas.registry import (
@@ -54,24 +48,8 @@ _WITHDRAWN = np.isin(np.arange(len(Service)), [Service.DRAINING, Service.FAILED]
 _SESSION_NEWS = ("PeerUp", "PeerDown")
 
 
-class Cell:
-    """The sections of one partition, its regions by id, and the Ledger of what it has published."""
-
-    def __init__(self, partition: int, partitions: int) -> None:
-        self.partition, self.partitions = partition, partitions
-        self.fleet, self.routes, self.health = Fleet(), Routes(), Health()
-        self.links, self.paths, self.demand = Links(), Paths(), Demand()
-        self.ledger = Ledger()
-        self.regions: dict[int, Region] = {}
-        self.sites = SiteMemory()
-        self.eligibility = decide_eligibility(_appliances(self, np.empty(0, np.int64)))
-        self.now_ms = 0
-        self._weigher = Weigher()
-        self._weighed_sites: set[int] = set()
-        self._cause = False
-        self._placed = (-1, "")
-
-    # -- what tools and metrics ask
+class Cell(Memory):
+    """What a partition remembers (memory.py), and what can be asked of it."""
 
     def states(self) -> dict[str, int]:
         """How many living appliances are in each state."""

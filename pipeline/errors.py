@@ -7,6 +7,7 @@ EdgesteerError
 ├── BrokerError           the broker refused or is not there
 │   └── TopicMismatch     a topic is missing or laid out otherwise than the registry says
 ├── LogError              the cut log does not add up
+├── SnapshotError         a snapshot is damaged, foreign or of another cell (section)
 └── WireError             one record cannot be read (carries a Refusal)
 """
 
@@ -44,6 +45,14 @@ class TopicMismatch(BrokerError):  # noqa: N818
 
 class LogError(EdgesteerError):
     """The cut log does not add up (a gap, a configuration that nobody published)."""
+
+
+class SnapshotError(EdgesteerError):
+    """A snapshot cannot be restored: which section, and what is wrong with it."""
+
+    def __init__(self, section: str, problem: str) -> None:
+        self.section, self.problem = section, problem
+        super().__init__(f"snapshot section {section}: {problem}")
 
 
 class WireError(EdgesteerError):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pipeline.decide.assignment import I64, U64
 from pipeline.decide.serving import ENTRY, U8, ServedGroups
 from pipeline.effects import Block, Record
+from pipeline.state.codec import blobs, blobs_of, pack, unpack, within
 from pipeline.wire.tablehash import MODULUS, record_hash
 from pipeline.wire.tables import (
     GroupColumns,
@@ -117,6 +118,24 @@ class Ledger:
     weights: dict[bytes, bytes] = field(default_factory=dict)
     prefixes: dict[str, PublishedPrefixes] = field(default_factory=dict)
     groups: dict[str, ServedGroups] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """The weights and the hash for a snapshot; prefixes and groups are the regions'."""
+        return pack(
+            "ledger",
+            {
+                "table_hash": self.table_hash,
+                **within("site", blobs(self.weights.keys())),
+                **within("weights", blobs(self.weights.values())),
+            },
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Ledger":
+        """The inverse of `to_bytes`."""
+        fields = unpack("ledger", data)
+        sites, values = (blobs_of(fields.part(name)) for name in ("site", "weights"))
+        return cls(fields["table_hash"], dict(zip(sites, values, strict=True)))
 
     def prefix_count(self) -> int:
         return sum(map(len, self.prefixes.values()))

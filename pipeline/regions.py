@@ -4,6 +4,7 @@ between.
 At a tick the region takes over what changed in its table, if the guard lets it pass, and plans
 shares; on urgent news it only reacts. What is published of it is in the cell's Ledger."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,11 +15,13 @@ from pipeline.decide.assignment import CLASSES, I32, I64, U64, Bools
 from pipeline.decide.eligibility import Eligibility
 from pipeline.decide.groups import RegionTable, TableChange
 from pipeline.decide.guard import Guard, Move
-from pipeline.decide.serving import ENTRY, Ranked
-from pipeline.decide.shares import RegionShares
+from pipeline.decide.serving import ENTRY, Ranked, ServedGroups
+from pipeline.decide.shares import RegionShares, SiteLoad
+from pipeline.decide.tablebytes import table_from_bytes, table_to_bytes
 from pipeline.effects import Block, Record, VerdictRow
 from pipeline.publish import Keys, Ledger, PrefixDiff, PublishedPrefixes, keys_of
 from pipeline.reasons import Reason
+from pipeline.state.codec import pack, unpack, within
 from pipeline.state.demand import Demand
 from pipeline.state.lpm import ragged
 from pipeline.wire.address import prefix_bytes
@@ -37,6 +40,14 @@ class Staged:
     verdicts: list[VerdictRow] = field(default_factory=list)
 
 
+_LOAD = ("load", "spilled", "taking", "overflow")
+
+
+def sections_of(index: int) -> tuple[str, str, str]:
+    """The names of a region's sections in a snapshot."""
+    return f"region/{index}/table", f"region/{index}/served", f"region/{index}/published"
+
+
 class Region:
     """`index`: id of the region in the fleet; `shares`: the groups that are served."""
 
@@ -52,6 +63,44 @@ class Region:
         self._mapped: tuple[int, int, int] | None = None
         self._block: I64 = np.empty(0, np.int64)
         self._slot: I64 = np.empty(0, np.int64)
+
+    def to_bytes(self) -> dict[str, bytes]:
+        """Three sections of a snapshot: the table, what is served, and the prefixes as published.
+        Which client block belongs to which group is worked out again."""
+        table, served, published = sections_of(self.index)
+        load, prefixes = self.shares.sites, self._prefixes
+        fields = {
+            "planned_for": self._planned_for,
+            **within("guard", self.guard.fields()),
+            **within("load", {name: getattr(load, name) for name in _LOAD}),
+            **within("groups", self.shares.groups.fields()),
+        }
+        return {
+            table: table_to_bytes(self.table, table),
+            served: pack(served, fields),
+            published: pack(published, {"keys": prefixes.keys, "group": prefixes.group}),
+        }
+
+    @classmethod
+    def from_bytes(
+        cls, index: int, name: str, ledger: Ledger, sections: Mapping[str, bytes]
+    ) -> "Region":
+        """The inverse of `to_bytes`; puts the region into the ledger."""
+        region = cls(index, name, ledger)
+        table, served, published = sections_of(index)
+        region.table = table_from_bytes(table, sections[table])
+        fields = unpack(served, sections[served])
+        version, bucket, config = fields["planned_for"]
+        region._planned_for = (version, bucket, config)
+        region.guard = Guard.of(fields.part("guard"))
+        load = fields.part("load")
+        region.shares = RegionShares(
+            ServedGroups.of(fields.part("groups")), SiteLoad(**{name: load[name] for name in _LOAD})
+        )
+        ledger.groups[name] = region.shares.groups
+        fields = unpack(published, sections[published])
+        region._prefixes.keys, region._prefixes.group = fields["keys"], fields["group"]
+        return region
 
     def take(
         self, change: TableChange, now_ms: int, cause: bool, config: SteeringConfig, out: Staged

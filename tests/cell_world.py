@@ -52,6 +52,7 @@ class Log:
     )
     cuts: list[Cut] = field(default_factory=list)
     now_ms: int = START_MS
+    config_hash: str = field(default_factory=SteeringConfig().hash)
 
     def put(self, topic: str, key: str, name: str, record: dict) -> None:
         self.raw(topic, key.encode(), encode(name, record))
@@ -62,10 +63,9 @@ class Log:
 
     def cut(self, cause: Cause = Cause.TICK, after_ms: int = 1000) -> None:
         self.now_ms += after_ms
-        config_hash = SteeringConfig().hash()
         ends = {topic: len(values) for topic, values in self.values.items()}
         number = len(self.cuts) + 1
-        self.cuts.append(Cut(0, number, 1, "test", self.now_ms, cause, ends, config_hash, 1))
+        self.cuts.append(Cut(0, number, 1, "test", self.now_ms, cause, ends, self.config_hash, 1))
 
     # -- what publishers say
 

@@ -12,6 +12,7 @@ there is no need to guess. Rejected: Envoy's 50 % between sites, which would go 
 that lost power."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +54,18 @@ class Eligibility:
     panic: Bools
     site_bps: I64
     class_bps: I64
+
+    @classmethod
+    def none(cls) -> "Eligibility":
+        """Of no sites."""
+        by_class = np.zeros((0, CLASSES), np.int64)
+        return cls(
+            by_class.astype(np.uint8), by_class.astype(np.bool_), np.zeros(0, np.int64), by_class
+        )
+
+    def fields(self) -> dict[str, npt.NDArray[Any]]:
+        """The columns, for a snapshot."""
+        return {name: getattr(self, name) for name in ("status", "panic", "site_bps", "class_bps")}
 
     @property
     def eligible(self) -> Bools:

@@ -22,7 +22,9 @@ static; the two times are judgement: a full feed of a million routes takes some 
 operator needs seconds to see an alarm.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.reasons import Reason
 
@@ -50,6 +52,22 @@ class Guard:
     stirred_ms: int = 0
     held_ms: int = 0
     held_reason: Reason | None = None
+
+    def fields(self) -> dict[str, int | str | None]:
+        """All of it for a snapshot."""
+        reason = self.held_reason
+        return {
+            "stirred_ms": self.stirred_ms,
+            "held_ms": self.held_ms,
+            "held_reason": None if reason is None else str(reason),
+        }
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "Guard":
+        """The inverse of `fields`."""
+        reason = fields["held_reason"]
+        held = None if reason is None else Reason(reason)
+        return cls(fields["stirred_ms"], fields["held_ms"], held)
 
     def settled(self, now_ms: int) -> bool:
         return now_ms - self.stirred_ms >= SETTLE_MS

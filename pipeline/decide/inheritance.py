@@ -11,12 +11,15 @@ Rejected: bit sets of sites as Python integers (a call per pair); sorting (pair,
 doubles (two sorts of all entries, and back).
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.placement import Placement
 from pipeline.decide.proximity import OwnRankings
 from pipeline.decide.rankings import COLUMNS, Entries, Rankings, entry_words, ranking_ids
+from pipeline.state.codec import Fields, within
 from pipeline.state.keyindex import KeyIndex, grown
 from pipeline.state.lpm import ragged
 from pipeline.state.paths import Paths
@@ -40,6 +43,27 @@ class Inheritance:
         self._pairs = KeyIndex(np.uint64)  # own << 32 | cover + 1
         self._pair_group: Int32 = np.empty(1024, dtype=np.int32)
         self._sites_max = 0
+
+    def fields(self) -> dict[str, Any]:
+        """All of it for a snapshot: how many pairs are remembered decides when rankings are let go
+        of."""
+        return {
+            **within("own", self.own.fields()),
+            **within("groups", self.groups.fields()),
+            "pair": self._pairs.column(0),
+            "pair_group": self._pair_group[: len(self)],
+            "sites_max": self._sites_max,
+        }
+
+    @classmethod
+    def of(cls, fields: Fields) -> "Inheritance":
+        """The inverse of `fields`."""
+        made = cls()
+        made.own = Rankings.of(fields.part("own"))
+        made.groups = Rankings.of(fields.part("groups"))
+        made._pairs, made._pair_group = KeyIndex.of(fields["pair"]), fields["pair_group"]
+        made._sites_max = fields["sites_max"]
+        return made
 
     def __len__(self) -> int:
         """Pairs that are remembered."""

@@ -6,6 +6,7 @@ before says which sites and which prefixes are concerned.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import xxhash
 
 from pipeline.config import ProximityConfig
 from pipeline.decide.distance import Floats, distance_km, points
+from pipeline.state.codec import Fields, within
 from pipeline.state.fleet import Fleet
 from pipeline.state.keyindex import KeyIndex
 from pipeline.state.lpm import Prefixes, PrefixTree
@@ -35,6 +37,18 @@ class RttIndex:
         self._version = NONE
         self._index = KeyIndex(np.uint64, np.uint64, np.uint64)
         self._step: Int16 = np.empty(0, dtype=np.int16)
+
+    def fields(self) -> dict[str, Any]:
+        """Keys and steps for a snapshot; they may be older than Paths."""
+        return {"version": self._version, "step": self._step, **within("key", self._index.fields())}
+
+    @classmethod
+    def of(cls, fields: Fields) -> "RttIndex":
+        """The inverse of `fields`."""
+        made = cls()
+        made._version, made._step = fields["version"], fields["step"]
+        made._index = KeyIndex.of(*fields.part("key").values())
+        return made
 
     def __len__(self) -> int:
         return len(self._index)
@@ -136,6 +150,19 @@ class Placement:
             sites_max=config.sites_max,
         )
 
+    def fields(self) -> dict[str, Any]:
+        """All of it but the RTT for a snapshot: the inventory may have moved on since."""
+        return {
+            **{name: getattr(self, name) for name in _STORED},
+            **within("networks", self.networks.fields()),
+        }
+
+    @classmethod
+    def restored(cls, fields: Fields, rtt: RttIndex) -> "Placement":
+        """The inverse of `fields`."""
+        stored = {name: fields[name] for name in _STORED}
+        return cls(**stored, networks=PrefixTree.of(fields.part("networks")), rtt=rtt)
+
     def location(self, prefixes: Prefixes) -> Floats:
         """Where prefixes are, as points: the longest network that covers each, else the region."""
         at = self.networks.match(*prefixes)
@@ -168,3 +195,9 @@ class Placement:
             return np.zeros(len(prefixes[0]), dtype=bool)
         moved: Bools = (self.location(prefixes) != before.location(prefixes)).any(axis=1)
         return moved
+
+
+_STORED = (
+    *("code", "site", "name_hash", "site_point", "region_point", "network_point"),
+    *("missing_med_is_worst", "sites_max"),
+)

@@ -11,10 +11,12 @@ bytes).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.state.codec import Fields, within
 from pipeline.state.keyindex import KeyIndex, grown, mix
 from pipeline.state.lpm import ragged
 
@@ -101,6 +103,29 @@ class Rankings:
         self._index = KeyIndex(np.uint64)
         self._at: Int32 = np.empty(1024, dtype=np.int32)  # by key of _index
         self._free: Int32 = np.empty(0, dtype=np.int32)
+
+    def fields(self) -> dict[str, Any]:
+        """All rankings for a snapshot, those at free indices included: which index comes next must
+        be the same. The look-up by id is made again."""
+        return {
+            "id": self.id,
+            "start": self.start,
+            "count": self.count,
+            "at": self._at[: len(self._index)],
+            "free": self._free,
+            **within("entries", {name: getattr(self.entries, name) for name in COLUMNS}),
+        }
+
+    @classmethod
+    def of(cls, fields: Fields) -> "Rankings":
+        """The inverse of `fields`."""
+        made, entries = cls(), fields.part("entries")
+        made._id, made._start, made._count = fields["id"], fields["start"], fields["count"]
+        made._at, made._free = fields["at"], fields["free"]
+        made._entries = Entries(**{name: entries[name] for name in COLUMNS})
+        made._size, made._rows = len(made._id), len(made._entries.site)
+        made._index = KeyIndex.of(made._id[made._at])
+        return made
 
     def __len__(self) -> int:
         """How many indices there are, in use or free."""

@@ -6,6 +6,7 @@ fails. Columns are ragged: group g has the entries offsets[g] to offsets[g + 1],
 group that dies leaves its slot behind until a quarter of all entries are dead; then the slots close
 up and `version` says so, as after every change."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,26 @@ class ServedGroups:
         self._slot: I64 = np.empty(0, np.int64)
         self._room: dict[str, npt.NDArray[Any]] = {}
 
+    def fields(self) -> dict[str, Any]:
+        """Columns by slot and entry for a snapshot, dead slots included: they decide when the slots
+        close up. What follows from them is made again: owner, cost, the look-up by id."""
+        return {"version": self.version, **{name: getattr(self, name) for name in _STORED}}
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "ServedGroups":
+        """The inverse of `fields`."""
+        made = cls()
+        for name in ("version", *_STORED):
+            setattr(made, name, fields[name])
+        count = np.diff(made.offsets)
+        made.owner = np.repeat(np.arange(len(count), dtype=np.int32), count)
+        rank = np.arange(len(made.owner)) - made.offsets[made.owner]
+        made.cost = _cost(made.tier, made.as_path_len, rank)
+        living = np.flatnonzero(made.alive)
+        made._slot = living[np.argsort(made.group[living], kind="stable")]
+        made._sorted = made.group[made._slot]
+        return made
+
     def __len__(self) -> int:
         return len(self._slot)
 
@@ -129,7 +150,7 @@ class ServedGroups:
         self._extend("owner", np.repeat(np.arange(first, first + groups), born.count))
         for name in ("group", *ENTRY):
             self._extend(name, getattr(born, name))
-        self._extend("cost", _cost(born, rank))
+        self._extend("cost", _cost(born.tier, born.as_path_len, rank))
         self._extend("alive", np.ones(groups, np.bool_))
         self._extend("dirty", np.ones(groups, np.bool_))
         self._extend("record_hash", np.zeros(groups, np.uint64))
@@ -162,10 +183,16 @@ class ServedGroups:
         self.owner = np.repeat(np.arange(len(count), dtype=np.int32), count)
 
 
-def _cost(born: Ranked, rank: I64) -> I32:
+_STORED = (
+    *("group", "offsets", *ENTRY, "alive", "home", "shares", "passed"),
+    *("record_hash", "dirty", "demand_bps"),
+)
+
+
+def _cost(tier: I32, as_path_len: I32, rank: I64) -> I32:
     """Proximity cost of an entry: the less specific announcement first, then the longer AS path,
     then the rank, each of which outweighs what follows; never decreasing along a ranking."""
-    path = np.clip(born.as_path_len, 0, 999)
-    return (born.tier.astype(np.int64) * 1_000_000 + path * 1_000 + np.minimum(rank, 999)).astype(
+    path = np.clip(as_path_len, 0, 999)
+    return (tier.astype(np.int64) * 1_000_000 + path * 1_000 + np.minimum(rank, 999)).astype(
         np.int32
     )

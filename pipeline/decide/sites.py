@@ -18,6 +18,7 @@ from pipeline.decide.shares import SiteLoad
 from pipeline.decide.weights import Spread, Weighed
 from pipeline.effects import VerdictRow
 from pipeline.reasons import Reason
+from pipeline.state.codec import pack, unpack
 from pipeline.state.ids import grown
 
 CLASS_NAMES = ("VOD", "LIVE", "GAME")
@@ -54,6 +55,29 @@ class SiteMemory:
         self._better_since_ms: I64 = np.empty(0, np.int64)
         self._panic = np.empty((0, CLASSES), np.bool_)
         self._spread: dict[int, Spread] = {}
+
+    def to_bytes(self) -> bytes:
+        """All of it for a snapshot; nothing is left to be made again."""
+        spread = sorted(self._spread.items())
+        return pack(
+            "sites",
+            {
+                "status": self.status,
+                "load_state": self.load_state,
+                "better_since_ms": self._better_since_ms,
+                "panic": self._panic,
+                "spread": [[site, str(basis)] for site, basis in spread],
+            },
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "SiteMemory":
+        """The inverse of `to_bytes`."""
+        memory, fields = cls(), unpack("sites", data)
+        memory.status, memory.load_state = fields["status"], fields["load_state"]
+        memory._better_since_ms, memory._panic = fields["better_since_ms"], fields["panic"]
+        memory._spread = {site: Spread(basis) for site, basis in fields["spread"]}
+        return memory
 
     def grow(self, sites: int) -> None:
         """Make room for this many sites."""

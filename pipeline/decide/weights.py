@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.assignment import I32, I64, Bools
+from pipeline.state.codec import pack, unpack
 
 TOTAL = 10_000
 # Two quotients c / (2s + 1) that differ do so by at least 1 / (2 * TOTAL + 1)**2, so that at this
@@ -124,6 +125,34 @@ class Weigher:
         self._weight: I64 = np.empty(0, np.int64)
         self._usable: I64 = np.empty(0, np.int64)
         self._mark: I64 = np.empty(0, np.int64)
+
+    def to_bytes(self) -> bytes:
+        """All of it for a snapshot; nothing is left to be made again."""
+        sites = sorted(self._by_site)
+        members = [self._by_site[site] for site in sites]
+        return pack(
+            "weigher",
+            {
+                "version": self._version,
+                "site": np.array(sites, np.int64),
+                "count": np.array([len(ids) for ids in members], np.int64),
+                "member": np.concatenate([np.empty(0, np.int64), *members]),
+                "weight": self._weight,
+                "usable": self._usable,
+                "mark": self._mark,
+            },
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Weigher":
+        """The inverse of `to_bytes`."""
+        weigher, fields = cls(), unpack("weigher", data)
+        weigher._version, weigher._weight = fields["version"], fields["weight"]
+        weigher._usable, weigher._mark = fields["usable"], fields["mark"]
+        ends = np.cumsum(fields["count"])
+        members = np.split(fields["member"], ends[:-1]) if len(ends) else []
+        weigher._by_site = dict(zip(fields["site"].tolist(), members, strict=True))
+        return weigher
 
     def sites(self) -> set[int]:
         """The sites that have appliances."""

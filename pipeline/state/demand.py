@@ -22,6 +22,7 @@ import polars as pl
 from pipeline.config import SteeringConfig
 from pipeline.reasons import Noted
 from pipeline.state import screens
+from pipeline.state.codec import pack, unpack
 from pipeline.state.fleet import CLASSES, Fleet
 from pipeline.state.ids import Int32, Int64, UInt64
 from pipeline.state.keyindex import KeyIndex
@@ -65,6 +66,36 @@ class Demand:
 
     def __len__(self) -> int:
         return len(self.block_region)
+
+    def to_bytes(self) -> bytes:
+        """Keys of the blocks, rings and counters for a snapshot; what follows from the keys (the
+        blocks' columns, the look-up) is made again."""
+        return pack(
+            "demand",
+            {
+                "version": self.version,
+                "window_ms": self._window_ms,
+                "bucket_ms": self._bucket_ms,
+                "starts": self.starts,
+                "bytes": self.bytes,
+                "key": self._index.column(0),
+                "last": self._last,
+                "held": self._held,
+                "ring": self._ring[:, : len(self)],
+            },
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Demand":
+        """The inverse of `to_bytes`."""
+        demand, fields = cls(), unpack("demand", data)
+        demand.version, demand._last = fields["version"], fields["last"]
+        demand._window_ms, demand._bucket_ms = fields["window_ms"], fields["bucket_ms"]
+        demand.starts, demand.bytes = fields["starts"], fields["bytes"]
+        demand._held, demand._ring = fields["held"], fields["ring"]
+        demand._index = KeyIndex.of(fields["key"])
+        demand.block_region, demand.block_hi, demand.block_lo = _blocks(fields["key"])
+        return demand
 
     def fold(
         self, rows: TopicRows, fleet: Fleet, now_ms: int, config: SteeringConfig, account: Account
@@ -142,11 +173,7 @@ class Demand:
     def _new_blocks(self, keys: UInt64) -> None:
         """Give ids to `keys` (ascending, new)."""
         self._index.intern(keys)
-        v4 = (keys & _V4) != 0
-        bits = keys & _BLOCK_BITS
-        hi = np.where(v4, _U64(0), bits << _U64(16))
-        lo = np.where(v4, (_MAPPED << _U64(32)) | (bits << _U64(8)), _U64(0))
-        region = (keys >> _REGION).astype(np.int32)
+        region, hi, lo = _blocks(keys)
         self.block_region = np.concatenate([self.block_region, region])
         self.block_hi = np.concatenate([self.block_hi, hi])
         self.block_lo = np.concatenate([self.block_lo, lo])
@@ -186,6 +213,15 @@ class Demand:
             if number >= 0 and moved > newest - slots:
                 self._ring[moved % slots] += ring[slot]
         self._last = self._last * was_ms // bucket_ms
+
+
+def _blocks(keys: UInt64) -> tuple[Int32, UInt64, UInt64]:
+    """Region, hi and lo of the blocks of these keys."""
+    v4 = (keys & _V4) != 0
+    bits = keys & _BLOCK_BITS
+    hi = np.where(v4, _U64(0), bits << _U64(16))
+    lo = np.where(v4, (_MAPPED << _U64(32)) | (bits << _U64(8)), _U64(0))
+    return (keys >> _REGION).astype(np.int32), hi, lo
 
 
 def _regions(appliances: pl.Series, fleet: Fleet) -> tuple[Int32, npt.NDArray[np.bool_]]:

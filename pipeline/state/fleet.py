@@ -9,6 +9,7 @@ appliances follow it. A link belongs to the site whose record came last among th
 Rejected: ids for standing records only (every reference would wait in a list of its own).
 """
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import polars as pl
 
 from pipeline.reasons import Noted
 from pipeline.state import inventory
+from pipeline.state.codec import blobs, blobs_of, pack, unpack, within
 from pipeline.state.ids import Bool, Ids, Int32, Int64, UInt64, grown
 from pipeline.state.inventory import Batch
 from pipeline.state.networks import Networks
@@ -46,6 +48,9 @@ _COLUMNS: dict[str, tuple[str, type[np.generic], float]] = {
     "link_capacity_bps": ("links", np.int64, 0),
     "link_alive": ("links", np.bool_, False),
 }
+
+
+_IDS = ("regions", "sites", "clusters", "appliances", "links")
 
 
 class Fleet:
@@ -106,6 +111,44 @@ class Fleet:
     @property
     def network_region(self) -> Int32:
         return self._networks.table.get_column("region").to_numpy()
+
+    def to_bytes(self) -> bytes:
+        """All of it for a snapshot: names in the order of their ids, columns, networks, and what
+        links each site listed. Only the look-up by name is made again."""
+        fields: dict[str, Any] = {ids: getattr(self, ids).names for ids in _IDS}
+        fields |= {column: getattr(self, column) for column in _COLUMNS}
+        addresses = [one for listed in self.appliance_addresses for one in listed]
+        return pack(
+            "fleet",
+            {
+                "partition": self.partition,
+                "versions": [self.version, self.placement_version],
+                **fields,
+                "address_count": np.array(list(map(len, self.appliance_addresses)), np.int64),
+                **within("address", blobs(addresses)),
+                "site_links": [
+                    [site, *listed] for site, listed in sorted(self._site_links.items())
+                ],
+                **within("networks", self._networks.fields()),
+            },
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Fleet":
+        """The inverse of `to_bytes`."""
+        fleet, fields = cls(), unpack("fleet", data)
+        fleet.partition = fields["partition"]
+        fleet.version, fleet.placement_version = fields["versions"]
+        for ids in _IDS:
+            setattr(fleet, ids, Ids.of(fields[ids]))
+        for column in _COLUMNS:
+            setattr(fleet, column, fields[column])
+        addresses = iter(blobs_of(fields.part("address")))
+        counts = fields["address_count"].tolist()
+        fleet.appliance_addresses = [list(islice(addresses, count)) for count in counts]
+        fleet._site_links = {site: (offset, links) for site, offset, links in fields["site_links"]}
+        fleet._networks = Networks.of(fields.part("networks"))
+        return fleet
 
     def fold(self, rows: TopicRows, partition: int, partitions: int, account: Account) -> None:
         """Take over the rows of fleet.inventory; what belongs to another partition is refused."""

@@ -51,6 +51,13 @@ class Ids:
         self._id: dict[str, int] = {}
         self._table: pl.DataFrame | None = None
 
+    @classmethod
+    def of(cls, names: Iterable[str]) -> "Ids":
+        """Ids in the order of these names (each once)."""
+        ids = cls()
+        ids.add_all(names)
+        return ids
+
     def __len__(self) -> int:
         return len(self.names)
 

@@ -65,12 +65,23 @@ class KeyIndex:
         self._slots: Ids32 = np.full(4096, _EMPTY, dtype=np.int32)
         self._count = 0
 
+    @classmethod
+    def of(cls, *columns: Column) -> "KeyIndex":
+        """An index of these keys (each once): ids in the order of the rows."""
+        index = cls(*(column.dtype.type for column in columns))
+        index.intern(*columns)
+        return index
+
     def __len__(self) -> int:
         return self._count
 
     def column(self, number: int) -> Column:
         """One column of the keys, by id: a view, to be read only."""
         return self._columns[number][: self._count]
+
+    def fields(self) -> dict[str, Column]:
+        """The key columns by number, for a snapshot; `of` makes the index from them."""
+        return {str(number): self.column(number) for number in range(len(self._columns))}
 
     def find(self, *keys: Column) -> Ids32:
         """The ids of equally long key columns; -1 where a key is unknown."""

@@ -13,6 +13,7 @@ import polars as pl
 from pipeline.config import SteeringConfig
 from pipeline.reasons import Noted, Refusal
 from pipeline.state import screens
+from pipeline.state.codec import pack, unpack
 from pipeline.state.fleet import Fleet
 from pipeline.state.ids import Int64, bad_ids, grown, rounds
 from pipeline.wire.rows import OFFSET, Account, TopicRows, screen
@@ -41,6 +42,18 @@ class Links:
     def __init__(self) -> None:
         for column in _COLUMNS:
             setattr(self, column, np.empty(0, dtype=np.int64))
+
+    def to_bytes(self) -> bytes:
+        """All of it for a snapshot; nothing is left to be made again."""
+        return pack("links", {column: getattr(self, column) for column in _COLUMNS})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Links":
+        """The inverse of `to_bytes`."""
+        links, fields = cls(), unpack("links", data)
+        for column in _COLUMNS:
+            setattr(links, column, fields[column])
+        return links
 
     def sync(self, fleet: Fleet) -> None:
         """Bring every column to the length of the fleet's links."""

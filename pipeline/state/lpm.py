@@ -18,6 +18,7 @@ Rejected: one `searchsorted` per prefix length (as fast for the 25 lengths of IP
 (objects).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,24 @@ class PrefixTree:
     def prefixes(self) -> Prefixes:
         """(hi, lo, length) in preorder."""
         return self.hi, self.lo, self.length
+
+    def fields(self) -> dict[str, Any]:
+        """The prefixes with their ids, for a snapshot; parents are found again."""
+        return {"order": self.order, "hi": self.hi, "lo": self.lo, "length": self.length}
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "PrefixTree":
+        """The inverse of `fields`."""
+        tree = cls()
+        tree.order, size = fields["order"], int(fields["order"].max(initial=NONE)) + 1
+        tree.hi, tree.lo, tree.length = fields["hi"], fields["lo"], fields["length"]
+        by_id = [np.zeros(size, dtype=column.dtype) for column in tree.prefixes]
+        for column, ordered in zip(by_id, tree.prefixes, strict=True):
+            column[tree.order] = ordered
+        tree._by_id = (by_id[0], by_id[1], by_id[2])
+        tree.parent = np.full(size, NONE, dtype=np.int32)
+        tree._link(np.arange(len(tree), dtype=np.int64))
+        return tree
 
     def build(self, ids: Ids32, by_id: Prefixes) -> None:
         """Start anew with these distinct ids; `by_id` is what each id stands for."""

@@ -4,7 +4,9 @@ The newest record of a prefix wins, whichever region it names. Kept as sorted co
 may be as many networks as routes; a change merges two sorted lists.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,15 @@ class Networks:
     """One row a network, sorted by (hi, lo, length), each prefix once."""
 
     table: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_SCHEMA))
+
+    def fields(self) -> dict[str, Any]:
+        """The columns, for a snapshot."""
+        return {name: self.table.get_column(name).to_numpy() for name in _SCHEMA}
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "Networks":
+        """The inverse of `fields`."""
+        return cls(pl.DataFrame({name: fields[name] for name in _SCHEMA}, schema=_SCHEMA))
 
     def apply(self, news: pl.DataFrame, gone: pl.DataFrame) -> bool:
         """Take over `news` (the table's columns and `_offset`), forget `gone` (the key and

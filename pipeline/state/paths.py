@@ -21,6 +21,7 @@ import polars as pl
 from pipeline.config import SteeringConfig
 from pipeline.reasons import Noted, Refusal
 from pipeline.state import screens
+from pipeline.state.codec import pack, unpack, within
 from pipeline.state.fleet import Fleet
 from pipeline.state.ids import Int32, Int64, UInt64, bad_ids, grown, rounds
 from pipeline.state.keyindex import KeyIndex
@@ -98,6 +99,22 @@ class Paths:
     def site(self) -> Int32:
         """The fleet's site ids."""
         return (self._index.column(2) >> np.uint64(8)).astype(np.int32)
+
+    def to_bytes(self) -> bytes:
+        """Keys and columns by row for a snapshot; the look-up by key is made again."""
+        columns = {column: getattr(self, column) for column in _COLUMNS}
+        times = {"version": self.version, "compacted_ms": self._compacted_ms}
+        return pack("paths", {**times, **within("key", self._index.fields()), **columns})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Paths":
+        """The inverse of `to_bytes`."""
+        paths, fields = cls(), unpack("paths", data)
+        paths.version, paths._compacted_ms = fields["version"], fields["compacted_ms"]
+        paths._index = KeyIndex.of(*fields.part("key").values())
+        for column in _COLUMNS:
+            setattr(paths, column, fields[column])
+        return paths
 
     def fold(
         self, rows: TopicRows, fleet: Fleet, now_ms: int, config: SteeringConfig, account: Account

@@ -16,7 +16,7 @@ CORE = sorted(
         "pipeline/state/*.py",
         "pipeline/decide/*.py",
         *(f"pipeline/{name}.py" for name in ("cell", "regions", "publish", "cut", "effects")),
-        *(f"pipeline/{name}.py" for name in ("config", "errors", "reasons")),
+        *(f"pipeline/{name}.py" for name in ("config", "errors", "reasons", "memory", "snapshot")),
     )
     for path in ROOT.glob(pattern)
 )

@@ -1,0 +1,142 @@
+"""Sections of a snapshot as bytes and back: named arrays and small values, no pickle.
+
+Idea: what a section remembers is mostly columns, so its bytes are those columns as they lie in
+memory, behind an index that says where each is.
+Format: `edgeSNP` and the format's number in a byte; length of the index (uint64); the index, JSON:
+[section, [[field, dtype, shape] or [field, value], ...]], filled up with spaces; the arrays,
+little-endian, in C order, each filled up with zeros; xxh3_64 of all that. Everything begins at a
+multiple of 8 bytes. The same fields give the same bytes: the order is the caller's, nothing of a
+dictionary's or a hash's.
+Reading checks the sum before it believes anything else; what is damaged, cut off, of another
+section or of another format is a SnapshotError that says which.
+Rejected: pickle (runs what it reads); npz (time stamps, a file system in a file); Arrow (no
+matrices, and its bytes change with its version); compression (ten times as slow as the snapshot;
+where bytes matter the log can compress).
+"""
+
+from collections.abc import Iterable, Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import xxhash
+
+from pipeline.errors import SnapshotError
+
+#: Changes with the format, or with the fields of any section.
+FORMAT = 1
+_MAGIC = b"edgeSNP" + bytes([FORMAT])
+_WORD = 8
+_KINDS = "biufS"  # booleans, integers, floats, bytes of fixed size
+
+#: An array, or what JSON can say: None, booleans, integers of 64 bits, floats, text, lists, maps.
+Value = Any
+
+
+class Fields(dict[str, Value]):
+    """The fields of a section by name; SnapshotError for one that it does not have."""
+
+    def __init__(self, section: str, fields: Mapping[str, Value] | Iterable[tuple[str, Value]]):
+        super().__init__(fields)
+        self.section = section
+
+    def __missing__(self, name: str) -> Value:
+        raise SnapshotError(self.section, f"has no field {name}")
+
+    def part(self, name: str) -> "Fields":
+        """What `within(name, ...)` put in, under its own names."""
+        start = f"{name}."
+        inner = ((key[len(start) :], self[key]) for key in self if key.startswith(start))
+        return Fields(f"{self.section}/{name}", inner)
+
+
+def within(name: str, fields: Mapping[str, Value]) -> dict[str, Value]:
+    """Fields of a part of a section, named after it."""
+    return {f"{name}.{key}": value for key, value in fields.items()}
+
+
+def pack(section: str, fields: Mapping[str, Value]) -> bytes:
+    """The bytes of a section. TypeError for what neither JSON nor the format knows."""
+    index: list[list[Value]] = []
+    arrays: list[bytes | memoryview] = []
+    for name, value in fields.items():
+        if not isinstance(value, np.ndarray):
+            index.append([name, value])
+            continue
+        if value.dtype.kind not in _KINDS:
+            raise TypeError(f"{section}.{name}: no dtype for a snapshot: {value.dtype}")
+        flat = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<")).reshape(-1)
+        index.append([name, flat.dtype.str, list(value.shape)])
+        arrays += [flat.view(np.uint8).data if flat.size else b"", bytes(-flat.nbytes % _WORD)]
+    text = orjson.dumps([section, index])
+    text += b" " * (-len(text) % _WORD)
+    parts = [_MAGIC, len(text).to_bytes(_WORD, "little"), text, *arrays]
+    checksum = xxhash.xxh3_64()
+    for part in parts:
+        checksum.update(part)
+    parts.append(checksum.intdigest().to_bytes(_WORD, "little"))
+    return b"".join(parts)
+
+
+def unpack(section: str, data: bytes) -> Fields:
+    """The fields of a section from its bytes; arrays are copies that may be written to."""
+    if data[: len(_MAGIC) - 1] != _MAGIC[:-1]:
+        raise SnapshotError(section, f"no snapshot: it begins with {data[:8]!r}")
+    if data[: len(_MAGIC)] != _MAGIC:
+        found = data[len(_MAGIC) - 1 : len(_MAGIC)]
+        raise SnapshotError(section, f"of format {found.hex() or 'cut off'}, not {FORMAT:02x}")
+    found_sum, body = checksum_of(data), memoryview(data)[:-_WORD]
+    summed = xxhash.xxh3_64_intdigest(body)
+    if len(data) < 4 * _WORD or summed != found_sum:
+        raise SnapshotError(
+            section, f"damaged: {len(data)} bytes, checksum {found_sum:016x}, theirs {summed:016x}"
+        )
+    try:
+        start = 2 * _WORD + int.from_bytes(data[_WORD : 2 * _WORD], "little")
+        name, index = orjson.loads(body[2 * _WORD : start])
+        fields = Fields(section, _fields(index, body[start:]))
+    except (ValueError, TypeError) as error:
+        raise SnapshotError(section, f"its index cannot be read: {error}") from error
+    if name != section:
+        raise SnapshotError(section, f"another section: {name}")
+    return fields
+
+
+def checksum_of(data: bytes) -> int:
+    """The checksum that the bytes of a section carry."""
+    return int.from_bytes(data[-_WORD:], "little")
+
+
+def _fields(index: list[list[Value]], data: memoryview) -> Iterable[tuple[str, Value]]:
+    at = 0
+    for name, *what in index:
+        if len(what) == 1:
+            yield name, what[0]
+            continue
+        dtype, shape = np.dtype(what[0]), tuple(what[1])
+        if dtype.kind not in _KINDS:
+            raise ValueError(f"{name} is of {dtype}")
+        size = prod(shape)
+        array = np.frombuffer(data, dtype, size, at) if size else np.empty(0, dtype)
+        yield name, array.reshape(shape).copy()
+        at += array.nbytes + -array.nbytes % _WORD
+    if at != len(data):
+        raise ValueError(f"{len(data) - at} bytes more than its arrays have")
+
+
+def blobs(values: Iterable[bytes]) -> dict[str, npt.NDArray[Any]]:
+    """Byte strings as fields."""
+    listed = list(values)
+    return {
+        "length": np.array([len(value) for value in listed], np.int64),
+        "bytes": np.frombuffer(b"".join(listed), np.uint8),
+    }
+
+
+def blobs_of(fields: Fields) -> list[bytes]:
+    """The inverse of `blobs`."""
+    ends = np.cumsum(fields["length"]).tolist()
+    joined = fields["bytes"].tobytes()
+    return [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
