@@ -7,9 +7,11 @@ EdgesteerError
 ├── BrokerError           the broker refused or is not there
 │   └── TopicMismatch     a topic is missing or laid out otherwise than the registry says
 ├── LogError              the cut log does not add up
-├── SnapshotError         a snapshot is damaged, foreign or of another cell (section)
+├── RecordingError        a recording cannot be written or read (path, member)
 └── WireError             one record cannot be read (carries a Refusal)
 """
+
+from pathlib import Path
 
 from pipeline.reasons import Refusal
 
@@ -47,12 +49,13 @@ class LogError(EdgesteerError):
     """The cut log does not add up (a gap, a configuration that nobody published)."""
 
 
-class SnapshotError(EdgesteerError):
-    """A snapshot cannot be restored: which section, and what is wrong with it."""
+class RecordingError(EdgesteerError):
+    """A recording cannot be written or read; `member` names the place inside, where it is one."""
 
-    def __init__(self, section: str, problem: str) -> None:
-        self.section, self.problem = section, problem
-        super().__init__(f"snapshot section {section}: {problem}")
+    def __init__(self, path: Path, problem: str, member: str = "") -> None:
+        self.path, self.problem, self.member = path, problem, member
+        where = f"{path}: {member}" if member else str(path)
+        super().__init__(f"{where}: {problem}")
 
 
 class WireError(EdgesteerError):

@@ -12,7 +12,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, NoReturn, TextIO, TypeVar
 
@@ -23,6 +24,7 @@ from pipeline.errors import UsageError
 R = TypeVar("R")
 
 _PANEL = "Broker"
+_PROGRESS_EVERY_S = 0.2
 
 BrokerOption = Annotated[
     str | None,
@@ -148,6 +150,27 @@ def say(line: str = "") -> None:
 def note(text: str) -> None:
     """One line about the work, on stderr."""
     print(text, file=sys.stderr)  # noqa: T201
+
+
+@contextmanager
+def progress_line(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to be told (done, total), which a terminal on stderr shows as one line that
+    changes and is gone in the end; nothing elsewhere."""
+    shown_at, terminal = 0.0, sys.stderr.isatty()
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown_at
+        if terminal and time.monotonic() - shown_at >= _PROGRESS_EVERY_S:
+            shown_at = time.monotonic()
+            sys.stderr.write(f"\r\x1b[K{done:,} of {total:,} {what}")
+            sys.stderr.flush()
+
+    try:
+        yield show
+    finally:
+        if shown_at:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], right: str = "") -> None:

@@ -42,6 +42,8 @@ COMMANDS: dict[str, Listed] = {
     ),
     "tail": Listed(ASK, "tail", "The records of any topic, decoded."),
     "dead-letters": Listed(ASK, "dead_letters", "What was refused, and why."),
+    "record": Listed(ASK, "record", "A time of the log as one file."),
+    "replay": Listed(ASK, "replay", "Fold a recording again; compare it with what was published."),
     "feed": Listed(FEED, "feed", "Publish real routes."),
     "fleet": Listed(FEED, "fleet", "Publish the inventory: regions, sites, appliances, networks."),
     "topics": Listed(OPERATE, "topics", "Create the topics on a broker, or check them."),

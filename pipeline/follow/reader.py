@@ -4,7 +4,8 @@ Everything that follows or asks reads through this: the follower, one-shot snaps
 are gated on the consumer's position, since control records take offsets that no record shows.
 """
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,10 +27,13 @@ Fetched = dict[TopicPartition, list[Any]]
 
 class TopicReader:
     """Async context manager. `fetch` returns aiokafka's records by TopicPartition. Raises
-    BrokerError when the broker fails and TopicMismatch when a topic is missing."""
+    BrokerError when the broker fails and TopicMismatch when a topic is missing. `only`: these
+    partitions of every topic; else all."""
 
-    def __init__(self, broker: BrokerSettings, topics: Sequence[str]) -> None:
-        self._broker, self._topics = broker, tuple(topics)
+    def __init__(
+        self, broker: BrokerSettings, topics: Sequence[str], only: Collection[int] | None = None
+    ) -> None:
+        self._broker, self._topics, self._only = broker, tuple(topics), only
         self._consumer: AIOKafkaConsumer | None = None
         #: Every partition read.
         self.partitions: tuple[TopicPartition, ...] = ()
@@ -62,6 +66,8 @@ class TopicReader:
         trace: TracebackType | None,
     ) -> None:
         if self._consumer is not None:
+            # The client's tasks must have begun: one that is cancelled before that cancels us.
+            await asyncio.sleep(0)
             await self._consumer.stop()
 
     async def _partitions(self) -> tuple[TopicPartition, ...]:
@@ -80,7 +86,10 @@ class TopicReader:
                 "`edgesteer topics create` makes all of them"
             )
         return tuple(
-            TopicPartition(topic, partition) for topic in self._topics for partition in known[topic]
+            TopicPartition(topic, partition)
+            for topic in self._topics
+            for partition in known[topic]
+            if self._only is None or partition in self._only
         )
 
     @property
@@ -120,6 +129,10 @@ class TopicReader:
         """Go to these offsets."""
         for partition, offset in offsets.items():
             self._open.seek(partition, offset)
+
+    def pause(self, partition: TopicPartition) -> None:
+        """Fetch no more of it."""
+        self._open.pause(partition)
 
     async def position(self, partition: TopicPartition) -> int:
         """Everything before this offset was read."""

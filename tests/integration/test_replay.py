@@ -1,0 +1,109 @@
+"""What workers did on a broker, recorded and folded again: every Epoch is equal, twice, and the
+broker's topics are as they were before."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.broker.topics import create_topics
+from pipeline.follow.follower import Follower
+from pipeline.follow.reader import TopicReader
+from schemas.registry import TOPICS
+from tests.brokers import TestBroker
+from tests.plane import Plane
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+PARTITIONS = 4
+FLEET = ("--for", "12s", "--regions", "2", "--sites", "8", "--appliances", "30")
+FLEET += ("--prefixes", "800", "--rate", "200", "--dirt", "0.01")
+PATIENCE_S = 60.0
+
+
+async def edgesteer(*args: str) -> tuple[int, list[dict[str, Any]], str]:
+    """Status, the objects on stdout, and stderr."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "pipeline.cli.main", *args, "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    return process.returncode or 0, [json.loads(line) for line in out.splitlines()], err.decode()
+
+
+async def ends(broker: TestBroker) -> dict[Any, int]:
+    async with TopicReader(broker.settings, [topic.name for topic in TOPICS]) as reader:
+        return await reader.ends()
+
+
+async def test_what_workers_did_folds_again_to_the_same(
+    own_broker: TestBroker, tmp_path: Path
+) -> None:
+    """L2 through a file: with a worker killed on the way, from a moment in the middle, for one
+    region alone, and straight from the broker."""
+    await create_topics(own_broker.settings, PARTITIONS)
+    async with Plane(own_broker, tmp_path, workers=2) as plane:
+        fleet = plane.fleet(*FLEET)
+        await fleet.start()
+        async with Follower(own_broker.settings) as follower:
+            cells = range(PARTITIONS)
+            await follower.wait_for(
+                lambda table: any(table.cell(cell).cut >= 4 for cell in cells), PATIENCE_S
+            )
+        await plane.kill(0)
+        assert await fleet.wait() == 0
+    before = await ends(own_broker)
+    broker, file = ("--broker", own_broker.settings.bootstrap), tmp_path / "whole.rec"
+    await a_recording_is_equal_twice(broker, file)
+    await a_part_is_equal(broker, tmp_path / "part.rec")
+    await what_is_not_there_is_refused(broker, tmp_path / "none.rec")
+    status, (*_, last), said = await edgesteer("replay", *broker)
+    assert status == 0, said
+    assert last["cuts"] == last["equal"] > 4 * PARTITIONS
+    assert await ends(own_broker) == before  # nothing was written anywhere
+
+
+async def a_recording_is_equal_twice(broker: tuple[str, ...], file: Path) -> None:
+    status, (made,), said = await edgesteer("record", "--from", "-1h", *broker, str(file))
+    assert (status, made["lead_in"]) == (0, 0), said
+    assert made["records"]["play.events"] > 0
+    assert not file.with_name(file.name + ".part").exists()
+    for _ in range(2):
+        status, (*_, last), said = await edgesteer("replay", str(file))
+        assert status == 0, said
+        assert (last["different"], last["inputs_incomplete"]) == (0, 0)
+        assert last["equal"] == last["cuts"] == made["cuts"] - last["without_epoch"]
+        assert last["without_epoch"] <= PARTITIONS  # the cut at which a worker ended
+
+
+async def a_part_is_equal(broker: tuple[str, ...], file: Path) -> None:
+    """From the middle of the run to its end, and only the cell of one region."""
+    _, inventory, _ = await edgesteer("tail", "fleet.inventory", "--last", "500", *broker)
+    region = next(one["value"]["region"] for one in inventory if one["record"] == "Region")
+    _, epochs, _ = await edgesteer("epochs", *broker)
+    newest = max(epoch["at"] for epoch in epochs)
+    status, (made,), said = await edgesteer(
+        "record", "--from", "-25s", "--to", newest, "--regions", region, *broker, str(file)
+    )
+    assert status == 0, said
+    assert len(made["cells"]) == 1
+    status, (*_, last), said = await edgesteer("replay", str(file))
+    assert (status, last["lead_in"]) == (0, made["lead_in"]), said
+    assert last["equal"] == last["cuts"] > 0
+
+
+async def what_is_not_there_is_refused(broker: tuple[str, ...], file: Path) -> None:
+    status, _, said = await edgesteer(
+        "record", "--from", "2001-01-01", "--to", "2001-01-02", *broker, str(file)
+    )
+    assert (status, "no cut from 2001-01-01" in said) == (1, True)
+    status, _, said = await edgesteer(
+        "record", "--from", "-1h", "--regions", "atlantis", *broker, str(file)
+    )
+    assert (status, "no region atlantis in the inventory; there are: " in said) == (2, True)
+    assert list(file.parent.glob("none*")) == []
