@@ -7,6 +7,7 @@ EdgesteerError
 ├── BrokerError           the broker refused or is not there
 │   └── TopicMismatch     a topic is missing or laid out otherwise than the registry says
 ├── LogError              the cut log does not add up
+├── SnapshotError         a snapshot is damaged, foreign or of another cell (section)
 ├── RecordingError        a recording cannot be written or read (path, member)
 └── WireError             one record cannot be read (carries a Refusal)
 """
@@ -56,6 +57,14 @@ class RecordingError(EdgesteerError):
         self.path, self.problem, self.member = path, problem, member
         where = f"{path}: {member}" if member else str(path)
         super().__init__(f"{where}: {problem}")
+
+
+class SnapshotError(EdgesteerError):
+    """A snapshot cannot be restored: which section, and what is wrong with it."""
+
+    def __init__(self, section: str, problem: str) -> None:
+        self.section, self.problem = section, problem
+        super().__init__(f"snapshot section {section}: {problem}")
 
 
 class WireError(EdgesteerError):
