@@ -76,7 +76,13 @@ def _as_json(manifest: "Manifest", file: Path, size: int) -> dict[str, object]:
 
 def _tell(manifest: "Manifest", file: Path, size: int) -> None:
     rows = [
-        [cell.partition, cell.cuts, cell.lead_in, iso(cell.first_at_ms), iso(cell.last_at_ms)]
+        [
+            cell.partition,
+            cell.cuts - cell.lead_in,
+            cell.lead_in,
+            iso(cell.first_at_ms),
+            iso(cell.last_at_ms),
+        ]
         for cell in manifest.cells
     ]
     table(["cell", "cuts", "lead-in", "first", "last"], rows, right="rrr")

@@ -22,6 +22,7 @@ import errno
 import io
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -40,6 +41,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.config import CODE_VERSION
 from pipeline.errors import RecordingError
 from pipeline.wire.catalog import CATALOG, schema_of
+from schemas.registry import TOPICS
 
 FORMAT, FORMAT_VERSION = "edgesteer recording", 1
 HEAD, MANIFEST = "format.json", "manifest.json"
@@ -95,11 +97,11 @@ class Manifest:
 
     @property
     def records(self) -> dict[str, int]:
-        """Topic -> records held."""
-        counts: dict[str, int] = {}
+        """Topic -> records held, in the registry's order."""
+        counts = Counter[str]()
         for part in self.parts:
-            counts[part.topic] = counts.get(part.topic, 0) + part.records
-        return counts
+            counts[part.topic] += part.records
+        return {topic.name: counts[topic.name] for topic in TOPICS if counts[topic.name]}
 
     @property
     def span_ms(self) -> int:
@@ -353,7 +355,5 @@ def _open(path: Path) -> zipfile.ZipFile:
     except _BROKEN as error:
         if len(begin) > len(_BEGIN) and HEAD.encode() not in begin:
             raise RecordingError(path, f"no {FORMAT}, and a damaged ZIP archive") from error
-        raise RecordingError(
-            path,
-            f"cut off at byte {size}, or damaged behind it: the directory at its end is not there",
-        ) from error
+        problem = f"cut off at byte {size}: the directory that stands at the end is not there"
+        raise RecordingError(path, problem) from error
