@@ -3,6 +3,7 @@ broker's topics are as they were before."""
 
 import asyncio
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,14 @@ FLEET += ("--prefixes", "800", "--rate", "200", "--dirt", "0.01")
 PATIENCE_S = 60.0
 
 
+def command(*args: str) -> list[str]:
+    return [sys.executable, "-m", "pipeline.cli.main", *args]
+
+
 async def edgesteer(*args: str) -> tuple[int, list[dict[str, Any]], str]:
     """Status, the objects on stdout, and stderr."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "pipeline.cli.main", *args, "--json"),
+        *command(*args, "--json"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -62,6 +66,7 @@ async def test_what_workers_did_folds_again_to_the_same(
     await a_recording_is_equal_twice(broker, file)
     await a_part_is_equal(broker, tmp_path / "part.rec")
     await what_is_not_there_is_refused(broker, tmp_path / "none.rec")
+    await an_interrupt_leaves_a_whole_file_or_none(broker, tmp_path / "interrupted.rec")
     status, (*_, last), said = await edgesteer("replay", *broker)
     assert status == 0, said
     assert last["cuts"] == last["equal"] > 4 * PARTITIONS
@@ -107,3 +112,17 @@ async def what_is_not_there_is_refused(broker: tuple[str, ...], file: Path) -> N
     )
     assert (status, "no region atlantis in the inventory; there are: " in said) == (2, True)
     assert list(file.parent.glob("none*")) == []
+
+
+async def an_interrupt_leaves_a_whole_file_or_none(broker: tuple[str, ...], file: Path) -> None:
+    part = file.with_name(file.name + ".part")
+    process = await asyncio.create_subprocess_exec(
+        *command("record", "--from", "-1h", *broker, str(file)), stdout=asyncio.subprocess.DEVNULL
+    )
+    while process.returncode is None and not part.exists():
+        await asyncio.sleep(0.002)
+    if process.returncode is None:
+        process.send_signal(signal.SIGINT)
+    status = await process.wait()
+    assert status in (0, 130)
+    assert (file.exists(), part.exists()) == (status == 0, False)
