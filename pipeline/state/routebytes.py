@@ -58,9 +58,8 @@ def routes_from_bytes(data: bytes) -> Routes:
     routes._attributes = KeyIndex.of(fields["attribute_key"])
     routes._keys = KeyIndex.of(fields["key"])
     routes._link()
-    attribute = fields["attribute"]
-    routes._attribute[: len(attribute)] = attribute
-    routes.announced = int(np.count_nonzero(attribute >= 0))
+    routes._attribute = fields["attribute"]
+    routes.announced = int(np.count_nonzero(routes._attribute >= 0))
     routes._journal_floor, routes._journal_size = fields["journal_floor"], len(fields["journal"])
     ends = np.cumsum(fields["journal_count"])
     parts = np.split(fields["journal"], ends[:-1]) if len(ends) else []
