@@ -60,6 +60,8 @@ class Region:
         self._prefixes = ledger.prefixes.setdefault(name, PublishedPrefixes())
         ledger.groups[name] = self.shares.groups
         self._planned_for = (-1, -1, "")
+        self._placed: tuple[int, int] | None = None
+        self._around: tuple[I64, I32] = np.empty(0, np.int64), np.empty(0, np.int32)
         self._mapped: tuple[int, int, int] | None = None
         self._block: I64 = np.empty(0, np.int64)
         self._slot: I64 = np.empty(0, np.int64)
@@ -164,13 +166,20 @@ class Region:
         self.shares.react(now, changed, *_limits(config))
 
     def _demand(self, demand: Demand, now_ms: int) -> I64:
-        """Demand int64[G, 3] of the served groups: that of their client blocks by longest match."""
+        """Demand int64[G, 3] of the served groups: that of their client blocks by longest match.
+
+        The prefix around a block is looked for again only when prefixes come or go (most changes of
+        routes change a prefix's group), which is most of the cost."""
         served, table = self.shares.groups, self.table
+        placed = (demand.version, table.shape)
+        if placed != self._placed:
+            self._placed, self._mapped = placed, None
+            block = np.flatnonzero(demand.block_region == self.index)
+            self._around = block, table.longest(demand.block_hi[block], demand.block_lo[block])
         versions = (demand.version, table.version, served.version)
         if versions != self._mapped:
             self._mapped = versions
-            block = np.flatnonzero(demand.block_region == self.index)
-            group = table.match(demand.block_hi[block], demand.block_lo[block])
+            block, group = self._around[0], table.groups_of(self._around[1])
             block, group = block[group >= 0], group[group >= 0]
             slot = served.slots(table.group_id[group])
             self._block, self._slot = block[slot >= 0], slot[slot >= 0]

@@ -152,10 +152,23 @@ class RegionTable:
     def alive(self) -> Bools:
         return self._references[: len(self._made.groups)] > 0
 
+    @property
+    def shape(self) -> int:
+        """Changes when prefixes come or go, not when they change their groups: as long as it is the
+        same, so is every longest match."""
+        return self._tree.version
+
+    def longest(self, hi: Words, lo: Words) -> Int32:
+        """The longest prefix around each address, by its id in the routes; -1 without one."""
+        return self._tree.match(hi, lo)
+
+    def groups_of(self, prefixes: Int32) -> Int32:
+        """The groups (indices) of what `longest` found; -1 where there is none."""
+        return np.append(self._group, np.int32(NONE))[prefixes]  # row -1 is the last one
+
     def match(self, hi: Words, lo: Words) -> Int32:
         """The group (index) of the longest prefix around each address; -1 where there is none."""
-        at = self._tree.match(hi, lo)
-        return np.append(self._group, np.int32(NONE))[at]  # row -1 is the last one
+        return self.groups_of(self.longest(hi, lo))
 
     def update(
         self, routes: Routes, fleet: Fleet, paths: Paths, config: SteeringConfig

@@ -111,9 +111,11 @@ class PrefixTree:
     """A set of prefixes, named by the caller's ids, in preorder with parents.
 
     `order` int32[n]: ids in order of (hi, lo, length); `hi`, `lo`, `length`: in that order;
-    `parent` int32, by id: the longest other prefix that covers it, or -1."""
+    `parent` int32, by id: the longest other prefix that covers it, or -1; `version` changes with
+    the set."""
 
     def __init__(self) -> None:
+        self.version = 0
         self.order: Ids32 = np.empty(0, dtype=np.int32)
         self.hi: Words = np.empty(0, dtype=np.uint64)
         self.lo: Words = np.empty(0, dtype=np.uint64)
@@ -149,6 +151,7 @@ class PrefixTree:
 
     def build(self, ids: Ids32, by_id: Prefixes) -> None:
         """Start anew with these distinct ids; `by_id` is what each id stands for."""
+        self.version += 1
         order = preorder(rows_of(by_id, ids))
         self.order = ids[order].astype(np.int32)
         self.hi, self.lo, self.length = rows_of(by_id, self.order)
@@ -162,6 +165,7 @@ class PrefixTree:
         self.parent = grown(self.parent, len(by_id[0]), NONE)
         if not len(added) and not len(removed):
             return
+        self.version += 1
         # What lies below a prefix that goes or comes may have another parent now.
         orphans = self.order[self._below(removed)]
         stays = np.ones(len(self), dtype=bool)

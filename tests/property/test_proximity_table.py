@@ -97,6 +97,7 @@ class Everything:
     tables: dict[int, RegionTable] = field(default_factory=dict)
     followed: dict[int, dict[bytes, int]] = field(default_factory=dict)
     alive: dict[int, dict[int, int]] = field(default_factory=dict)  # id -> index
+    located: dict[int, tuple[int, list[int]]] = field(default_factory=dict)  # shape, longest
     notes: dict[str, int] = field(default_factory=dict)
     offset: int = 0
 
@@ -199,6 +200,7 @@ class Everything:
             assert set(self.alive[at]) == set(ids(kept).values())
             assert not kept.update(self.routes, self.fleet, self.paths, config)
             self._match(kept, expected)
+            self._remembered(kept)
         assert self.notes == +self.oracle.notes
         assert len(self.routes) == len(self.oracle.routes)
 
@@ -224,6 +226,16 @@ class Everything:
         assert alive == {int(kept.group_id[g]): g for g in np.flatnonzero(kept.alive)}
         assert all(alive[one] == index for one, index in indices.items()
                    if one in alive and one not in kept.group_id[change.born])  # fmt: skip
+
+    def _remembered(self, kept: RegionTable) -> None:
+        """As long as a table keeps its shape, so does every longest match in it."""
+        hi = np.array([0] * 64 + [0x2600_0000_0000_0000 + (n << 40) for n in range(64)], np.uint64)
+        lo = np.array([0xFFFF_0B00_0000 + (n << 18) for n in range(64)] + [0] * 64, np.uint64)
+        found = kept.longest(hi, lo).tolist()
+        before = self.located.get(kept.region)
+        if before is not None and before[0] == kept.shape:
+            assert before[1] == found
+        self.located[kept.region] = (kept.shape, found)
 
     def _match(self, kept: RegionTable, expected: dict[bytes, list[Entry]]) -> None:
         asked = sorted({one[:16] for one in expected} | {v4([0, 1])[:16], v6([1])[:16], bytes(16)})
