@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from xxhash import xxh3_64_hexdigest
 
 from pipeline.cell import Cell
 from pipeline.errors import SnapshotError
@@ -148,3 +149,12 @@ def test_a_snapshot_does_not_share_memory_with_its_cell() -> None:
     copies = {name: bytes(bytearray(data)) for name, data in sections.items()}
     list(run)
     assert sections == copies
+
+
+def test_other_fields_have_another_format_number(two: tuple) -> None:
+    """Whoever changes what a section stores raises FORMAT, and puts the new digest here."""
+    told = []
+    for section, data in two[1].items():
+        for name, value in unpack(section, data).items():
+            told.append(f"{section} {name} {getattr(value, 'dtype', 'value')}")
+    assert (FORMAT, xxh3_64_hexdigest("\n".join(told).encode())) == (1, "1c8ef1f2291d5979")
