@@ -122,7 +122,9 @@ async def test_a_static_member_comes_back_to_its_share_without_a_rebalance(
     async with member(broker, topic, group, "slot-1") as one:
         async with AsyncExitStack() as stack:
             two = await stack.enter_async_context(member(broker, topic, group, "slot-2"))
-            await until(lambda: share(one) | share(two) == EVERYTHING and len(share(two)) == 2)
+            # Both must know of the new shares: for a moment the first still holds the old ones.
+            await until(lambda: len(share(one)) == len(share(two)) == 2)
+            assert share(one) | share(two) == EVERYTHING
             kept, held = share(one), share(two)
         async with member(broker, topic, group, "slot-2") as again:
             await until(lambda: share(again) == held)
