@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from socket import AF_INET, AF_INET6, inet_ntop
 
 from pipeline.feeds.account import FeedAccount
-from pipeline.feeds.assemble import avro_long, avro_text, route_tail
+from pipeline.feeds.assemble import route_tail
 from pipeline.feeds.bgp import (
     AFI_BITS,
     MAPPED,
@@ -27,6 +27,7 @@ from pipeline.feeds.bgp import (
 from pipeline.feeds.keys import end_of_rib_key, session_key
 from pipeline.feeds.prefixes import Field, Prefix, PrefixReader
 from pipeline.reasons import Refusal
+from pipeline.wire import primitives
 from pipeline.wire.catalog import CATALOG
 from pipeline.wire.encode import encode
 
@@ -113,7 +114,9 @@ class RouteFeed:
             text = inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
             site = self._site_of(text, asn)
             rows = self._pending.setdefault(self._partition_of(site), Rows()) if site else Rows()
-            head = self._header + avro_text(site) + avro_text(text) + avro_long(asn)
+            head = (
+                self._header + primitives.text(site) + primitives.text(text) + primitives.long(asn)
+            )
             found = Speaker(site, text, asn, rows, head, f"{site}|{text}|".encode())
             self._speakers[address, asn] = found
         return found
@@ -243,7 +246,7 @@ class RouteFeed:
             return 0
         key, value = speaker.rows.keys.append, speaker.rows.values.append
         head, key_head, made = speaker.head, speaker.key, 0
-        end = tail + avro_long(at_ms)
+        end = tail + primitives.long(at_ms)
         if field.path_ids:
             for (refusal, packed, text), path_id in zip(
                 field.prefixes, field.path_ids, strict=True
@@ -252,7 +255,7 @@ class RouteFeed:
                     refused[refusal] += 1
                     continue
                 key(b"%s%s|%d" % (key_head, text, path_id))
-                value(head + packed + avro_long(path_id) + end)
+                value(head + packed + primitives.long(path_id) + end)
                 made += 1
             return made
         end = b"\x00" + end  # path_id 0

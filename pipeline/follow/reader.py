@@ -114,10 +114,6 @@ class TopicReader:
         """Go to the beginning."""
         self.seek(await self.begins())
 
-    async def from_end(self) -> None:
-        """Go to the end: only what comes from now on."""
-        self.seek(await self.ends())
-
     async def from_time(self, at_ms: int) -> None:
         """Go to the first records that the broker took at or after `at_ms`."""
         asked = dict.fromkeys(self.partitions, at_ms)

@@ -17,6 +17,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.wire import primitives
 from pipeline.wire.catalog import CATALOG
 
 Bytes = npt.NDArray[np.uint8]
@@ -64,34 +65,7 @@ def table(encodings: Sequence[bytes]) -> Table:
 
 def texts(values: Iterable[str]) -> Table:
     """A table of strings."""
-    return table([text(value) for value in values])
-
-
-def long(value: int) -> bytes:
-    """One Avro long."""
-    zigzag = (value << 1) ^ (value >> 63)
-    out = bytearray()
-    while zigzag > 0x7F:
-        out.append(zigzag & 0x7F | 0x80)
-        zigzag >>= 7
-    out.append(zigzag)
-    return bytes(out)
-
-
-def text(value: str) -> bytes:
-    """One Avro string."""
-    data = value.encode()
-    return long(len(data)) + data
-
-
-def optional_long(value: int | None) -> bytes:
-    """One ["null", "long"]."""
-    return long(0) if value is None else long(1) + long(value)
-
-
-def array(items: Sequence[bytes]) -> bytes:
-    """One Avro array of encoded items, in one block."""
-    return (long(len(items)) + b"".join(items) if items else b"") + long(0)
+    return table([primitives.text(value) for value in values])
 
 
 def encode_rows(record: str, columns: Columns) -> list[bytes]:

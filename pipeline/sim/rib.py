@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pipeline.sim import encode
 from pipeline.sim.networks import EMBEDDED, HUBS, IX, Ground
 from pipeline.sim.places import distance_km
+from pipeline.wire import primitives
 from pipeline.wire.address import format_address, format_prefix
 
 I32 = npt.NDArray[np.int32]
@@ -208,10 +209,10 @@ class _Tables:
         self.peers = encode.texts(sessions.peer)
         self.asns = np.array(sessions.asn, dtype=np.int64)
         self.prefixes = ground.prefixes.matrix()
-        self.meds = encode.table([encode.optional_long(med) for med in MEDS])
-        self.local_prefs = encode.table([encode.optional_long(each) for each in _LOCAL_PREF])
+        self.meds = encode.table([primitives.optional_long(med) for med in MEDS])
+        self.local_prefs = encode.table([primitives.optional_long(each) for each in _LOCAL_PREF])
         self.communities = encode.table(
-            [encode.array([encode.long(each) for each in some]) for some in _COMMUNITIES]
+            [primitives.array([primitives.long(each) for each in some]) for some in _COMMUNITIES]
         )
         self.key_starts = [
             f"{names[site]}|{peer}|".encode()

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.sim import encode
+from pipeline.wire import primitives
 from pipeline.wire.encode import encode as encode_record
 from pipeline.wire.encode import encode_many
 
@@ -57,7 +58,7 @@ def test_plays_are_encoded_as_the_wire_does(rows: list[dict]) -> None:
     columns["event"] = np.array([EVENTS.index(row["event"]) for row in rows])
     columns["traffic_class"] = np.array([CLASSES.index(row["traffic_class"]) for row in rows])
     columns["client"] = fixed(rows, "client")
-    columns["appliance"] = coded(rows, "appliance", {name: encode.text(name) for name in NAMES})
+    columns["appliance"] = coded(rows, "appliance", {name: primitives.text(name) for name in NAMES})
     assert encode.encode_rows("PlayEvent", columns) == encode_many("PlayEvent", rows)
 
 
@@ -107,9 +108,11 @@ ROUTES = st.fixed_dictionaries(
 
 @given(st.lists(ROUTES, min_size=1, max_size=10))
 def test_unions_and_arrays_are_encoded_as_the_wire_does(rows: list[dict]) -> None:
-    texts = {name: encode.text(name) for name in (*NAMES, *PATHS)}
-    optional = {med: encode.optional_long(med) for med in MEDS}
-    arrays = {some: encode.array([encode.long(each) for each in some]) for some in COMMUNITIES}
+    texts = {name: primitives.text(name) for name in (*NAMES, *PATHS)}
+    optional = {med: primitives.optional_long(med) for med in MEDS}
+    arrays = {
+        some: primitives.array([primitives.long(each) for each in some]) for some in COMMUNITIES
+    }
     columns = {name: longs(rows, name) for name in ("peer_asn", "path_id", "as_path_len", "at_ms")}
     columns |= {name: fixed(rows, name) for name in ("prefix", "next_hop")}
     columns |= {name: coded(rows, name, texts) for name in ("site", "peer", "as_path")}
