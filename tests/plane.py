@@ -16,7 +16,7 @@ from aiokafka import TopicPartition
 
 from pipeline.cell import Cell, step
 from pipeline.config import SteeringConfig
-from pipeline.cut import Cut
+from pipeline.cut import Cut, CutSequence
 from pipeline.demo.children import Child
 from pipeline.demo.run import CONFIG
 from pipeline.wire.decode import decode
@@ -112,14 +112,14 @@ def refold(left: Left, partition: int, partitions: int) -> dict[int, str]:
             keys = [record.key for record in records] if is_keyed(topic.name) else None
             end = int(offsets[-1]) + 1
             inbox.append(Chunk(topic.name, partition, offsets, values, keys, end))
-    cell, last, hashes = Cell(partition, partitions), None, dict[int, str]()
+    cell, hashes = Cell(partition, partitions), dict[int, str]()
+    sequence = CutSequence(whole=True)
     for record in left.decoded(STEERING_CUTS.name, partition):
         cut = Cut.from_record(record)
-        if cut.counts_after(last):
+        if sequence.take(cut):
             rows, _ = inbox.take(cut.offsets)
             effects = step(cell, rows, cut, configs[cut.config_hash])
             hashes[cut.number] = f"{effects.epoch.table_hash:016x}"
-            last = cut
     return hashes
 
 
