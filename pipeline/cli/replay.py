@@ -25,7 +25,7 @@ from pipeline.cli.common import (
 if TYPE_CHECKING:
     from pipeline.broker.settings import BrokerSettings
     from pipeline.replay.archive import Manifest, Recording
-    from pipeline.replay.fold import Judged, Tally
+    from pipeline.replay.compare import Judged, Tally
 
 #: Cuts that a person is told of one by one.
 TOLD_MAX = 20
@@ -48,7 +48,7 @@ def command(
     """
     os.environ["RUST_BACKTRACE"] = "0"  # bad input makes polars' reader panic (caught): a line each
     from pipeline.replay.archive import Recording
-    from pipeline.replay.fold import Tally
+    from pipeline.replay.compare import Tally
 
     with ExitStack() as stack:
         if file is None:
@@ -72,7 +72,7 @@ def _fetch(broker: "BrokerSettings", file: Path) -> None:
 
 
 def _fold(recording: "Recording", tally: "Tally", json: bool) -> None:
-    from pipeline.replay.fold import Outcome, replay
+    from pipeline.replay.compare import Outcome, replay
 
     total, told = sum(cell.cuts for cell in recording.manifest.cells), 0
     with progress_line("cuts") as progress:
@@ -106,7 +106,7 @@ def _show(judged: "Judged", json: bool) -> None:
 
 
 def _end(manifest: "Manifest", tally: "Tally", seconds: float, json: bool) -> None:
-    from pipeline.replay.fold import Outcome
+    from pipeline.replay.compare import Outcome
 
     count = tally.outcomes
     if json:
@@ -119,7 +119,7 @@ def _end(manifest: "Manifest", tally: "Tally", seconds: float, json: bool) -> No
                 "without_epoch": count[Outcome.WITHOUT_EPOCH],
                 "other_code": count[Outcome.OTHER_CODE],
                 "lead_in": tally.lead_in,
-                "ignored": tally.ignored,
+                "ignored": tally.ignored.count,
                 "seconds": round(seconds, 3),
                 "recorded_seconds": manifest.span_ms / 1000,
             }
@@ -138,13 +138,13 @@ def _end(manifest: "Manifest", tally: "Tally", seconds: float, json: bool) -> No
 
 def _tell_others(tally: "Tally") -> None:
     """What was not compared, where there is any."""
-    from pipeline.replay.fold import Outcome
+    from pipeline.replay.compare import Outcome
 
     for number, text in (
         (tally.lead_in, "of the lead-in, folded only (--lead-in compares them)"),
         (tally.outcomes[Outcome.WITHOUT_EPOCH], "without an Epoch, folded only"),
         (tally.outcomes[Outcome.OTHER_CODE], "of another code version, folded only"),
-        (tally.ignored, "that do not count (fencing)"),
+        (tally.ignored.count, "that do not count (fencing)"),
     ):
         if number:
             say(f"{number:>8,} {text}")

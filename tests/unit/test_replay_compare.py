@@ -13,7 +13,7 @@ from pipeline.cut import Cause
 from pipeline.errors import LogError
 from pipeline.replay import archive
 from pipeline.replay.archive import Recording
-from pipeline.replay.fold import Judged, Outcome, Tally, replay
+from pipeline.replay.compare import Judged, Outcome, Tally, replay
 from schemas.registry import FLEET_INVENTORY, PLAY_EVENTS
 from tests.cell_world import Log, make_log
 from tests.recorded import Epochs, epochs_of, write
@@ -116,7 +116,7 @@ def test_cuts_that_do_not_count_are_ignored(tmp_path: Path, log: Log, epochs: Ep
     log.cuts[6:6] = [zombie, replace(zombie, number=90, term=9)]
     judged, tally = judge(write(tmp_path / "log", log, epochs))
     assert [one.number for one in judged] == list(range(1, CUTS + 1))
-    assert (tally.ignored, tally.all_equal) == (2, True)
+    assert (tally.ignored.count, tally.all_equal) == (2, True)
 
 
 def test_cuts_of_another_code_version_are_folded_but_not_compared(
