@@ -104,6 +104,8 @@ STEERING_GROUPS = Topic(
     Cleanup.COMPACT,
 )
 LB_WEIGHTS = Topic("lb.weights", Role.TABLE, ("SiteWeights",), "site", "workers", Cleanup.COMPACT)
+#: Its key is the cell, so compaction would leave one Epoch of each. Those of a week must stay: what
+#: a replay compares with, and what accounts for every input record.
 STEERING_EPOCHS = Topic(
     "steering.epochs",
     Role.REPORT,
@@ -111,7 +113,8 @@ STEERING_EPOCHS = Topic(
     "partition",
     "workers",
     Cleanup.COMPACT_DELETE,
-    7 * DAY_MS,
+    retention_ms=7 * DAY_MS,
+    compaction_lag_ms=7 * DAY_MS,
 )
 STEERING_VERDICTS = Topic(
     "steering.verdicts", Role.REPORT, ("Verdict",), "entity", "workers", Cleanup.DELETE, 7 * DAY_MS

@@ -191,8 +191,12 @@ class KafkaCluster:
         """End one node at once, as a power cut would (nodes count from 0)."""
         self._servers.pop(node).kill()
 
+    def stop_node(self, node: int) -> None:
+        """End one node in good order: it hands its partitions over first."""
+        self._servers.pop(node).stop(STOP_PATIENCE_S)
+
     def start_node(self, node: int) -> None:
-        """Bring a killed node back, with its data; return when it has joined."""
+        """Bring a node back that was ended, with its data; return when it has joined."""
         self._launch(node)
         self._wait()
 
