@@ -6,13 +6,14 @@ from typing import Any
 
 import orjson
 
+from pipeline.closing import epoch_fields
 from pipeline.config import SteeringConfig
 from pipeline.cut import Cut
 from pipeline.effects import Effects
 from pipeline.replay.archive import CellSpan, Manifest, RecordingWriter
 from pipeline.wire.digest import digest_of
 from pipeline.wire.encode import encode
-from schemas.registry import STEERING_CONFIG, STEERING_CUTS, STEERING_EPOCHS
+from schemas.registry import STEERING_CONFIG, STEERING_CUTS, STEERING_EPOCHS, TABLES
 from tests.cell_world import Log, fold
 
 Epochs = list[dict[str, Any]]
@@ -28,32 +29,12 @@ def epochs_of(log: Log) -> Epochs:
 
 
 def _epoch(log: Log, cut: Cut, effects: Effects, before: dict[str, int]) -> dict[str, Any]:
-    draft = effects.epoch
-    return {
-        "partition": cut.partition,
-        "cut": cut.number,
-        "term": cut.term,
-        "at_ms": cut.at_ms,
-        "code_version": cut.code_version,
-        "table_hash": f"{draft.table_hash:016x}",
-        "prefixes": draft.prefixes,
-        "groups": draft.groups,
-        "sites": draft.sites,
-        "inputs": [
-            {
-                "topic": topic,
-                "rows": rows,
-                "folded": draft.folded.get(topic, 0),
-                "refused": len(effects.refused.get(topic, ())),
-                "digest": digest_of([log.values[topic][before[topic] : cut.offsets[topic]]]),
-            }
-            for topic, rows in sorted(draft.rows.items())
-        ],
-        "outputs": [],
-        "notes": [{"name": name, "count": count} for name, count in sorted(draft.notes.items())],
-        "behind_ms": 5,
-        "reconciled": False,
+    digests = {
+        topic: digest_of([values[before[topic] : cut.offsets[topic]]])
+        for topic, values in log.values.items()
     }
+    ends = dict.fromkeys((topic.name for topic in TABLES), 0)
+    return epoch_fields(cut, effects, digests, ends, 5, reconciled=False)
 
 
 def write(

@@ -8,40 +8,18 @@ cut ends where a chunk ends; after a crash the same log may arrive in other piec
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from pipeline.wire.columns import decode_chunk
-from pipeline.wire.digest import digest_of
+from pipeline.wire.digest import Raw
 from pipeline.wire.rows import OFFSET, TopicRows
 from schemas.registry import INPUTS
 from topologies.chunks import Chunk
 
 DECODE_AT = 4096  # records: the fixed cost of a decode (0.3 ms) is below a tenth of it from here on
-
-
-@dataclass(slots=True)
-class Raw:
-    """The raw records of one topic between two cuts: for dead letters and for the digest."""
-
-    offsets: list[npt.NDArray[np.int64]] = field(default_factory=list)
-    values: list[list[bytes | None]] = field(default_factory=list)
-
-    def at(self, offset: int) -> bytes:
-        """The record at `offset`; empty for a tombstone or where nothing is."""
-        for offsets, values in zip(self.offsets, self.values, strict=True):
-            index = int(np.searchsorted(offsets, offset))
-            if index < len(offsets) and offsets[index] == offset:
-                return values[index] or b""
-        return b""
-
-    def digest(self) -> str:
-        """As `digest_of`; the same for any chunking."""
-        return digest_of(self.values)
 
 
 class Lane:

@@ -5,29 +5,21 @@ end offset of every table partition: a follower that has read up to there holds 
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
 from pipeline.cell import Cell, reconcile
+from pipeline.closing import dead_letter_records, epoch_fields, epoch_record, verdict_records
 from pipeline.config import SteeringConfig
 from pipeline.cut import Cut
 from pipeline.effects import Block, Effects, Record
-from pipeline.wire.encode import encode
-from pipeline.wire.rows import Refused
-from schemas.registry import (
-    STEERING_DEAD_LETTERS,
-    STEERING_EPOCHS,
-    STEERING_VERDICTS,
-    TABLES,
-)
+from pipeline.wire.digest import Raw
+from schemas.registry import TABLES
 from topologies import metrics
 from topologies.clock import Clock
-from topologies.inbox import Raw
 from topologies.outputs import Outputs
 from topologies.readback import Readback
-
-RECORD_BYTES_MAX = 4096  # of a dead letter's copy
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +63,11 @@ class Publishing:
         began = perf_counter()
         cut, effects = folded.cut, folded.effects
         await self._remember_ends(cut.partition)
-        reports = [*_verdicts(cut, effects), *_dead_letters(folded)]
+        limit = folded.config.publish.dead_letters_max
+        reports = [
+            *verdict_records(cut, effects),
+            *dead_letter_records(cut, effects, folded.raw, limit),
+        ]
         ends, _ = await asyncio.gather(  # nobody needs an order between the two
             self._outputs.publish(cut, effects.tables), self._outputs.publish(cut, reports)
         )
@@ -89,82 +85,8 @@ class Publishing:
             self._ends[topic, partition] = await self._readback.end_offset(topic, partition)
 
     def _epoch(self, folded: Folded, behind_ms: int, *, reconciled: bool) -> Record:
-        cut, raw, draft = folded.cut, folded.raw, folded.effects.epoch
-        record = {
-            "partition": cut.partition,
-            "cut": cut.number,
-            "term": cut.term,
-            "at_ms": cut.at_ms,
-            "code_version": cut.code_version,
-            "table_hash": f"{draft.table_hash:016x}",
-            "prefixes": draft.prefixes,
-            "groups": draft.groups,
-            "sites": draft.sites,
-            "inputs": [
-                {
-                    "topic": topic,
-                    "rows": rows,
-                    "folded": draft.folded.get(topic, 0),
-                    "refused": len(folded.effects.refused.get(topic, ())),
-                    "digest": raw[topic].digest() if topic in raw else "",
-                }
-                for topic, rows in sorted(draft.rows.items())
-            ],
-            "outputs": [
-                {"topic": topic.name, "end_offset": self._ends[topic.name, cut.partition]}
-                for topic in TABLES
-            ],
-            "notes": [
-                {"name": name, "count": count} for name, count in sorted(draft.notes.items())
-            ],
-            "behind_ms": behind_ms,
-            "reconciled": reconciled,
-        }
-        key = str(cut.partition).encode()
-        return Record(STEERING_EPOCHS.name, key, encode("Epoch", record))
-
-
-def _verdicts(cut: Cut, effects: Effects) -> Iterable[Record]:
-    for row in effects.verdicts:
-        record = {
-            "at_ms": cut.at_ms,
-            "cut": cut.number,
-            "kind": row.kind,
-            "entity": row.entity,
-            "from_state": row.from_state,
-            "to_state": row.to_state,
-            "reason": row.reason,
-            "detail": row.detail,
-        }
-        yield Record(STEERING_VERDICTS.name, row.entity.encode(), encode("Verdict", record))
-
-
-def _dead_letters(folded: Folded) -> Iterable[Record]:
-    """One letter a record; beyond `dead_letters_max` of one topic and Reason, one letter stands for
-    all the rest (bounded, and still accounted for: its count says how many)."""
-    limit = folded.config.publish.dead_letters_max
-    for topic, refused in sorted(folded.effects.refused.items()):
-        by_reason: dict[str, list[Refused]] = {}
-        for one in sorted(refused, key=lambda one: one.offset):
-            by_reason.setdefault(one.reason, []).append(one)
-        for group in by_reason.values():
-            for one in group[:limit]:
-                yield _dead_letter(folded.cut, topic, [one], folded.raw)
-            if group[limit:]:
-                yield _dead_letter(folded.cut, topic, group[limit:], folded.raw)
-
-
-def _dead_letter(cut: Cut, topic: str, refused: list[Refused], raw: Mapping[str, Raw]) -> Record:
-    first = refused[0]
-    record = {
-        "at_ms": cut.at_ms,
-        "topic": topic,
-        "partition": cut.partition,
-        "offset": first.offset,
-        "last_offset": refused[-1].offset,
-        "count": len(refused),
-        "reason": str(first.reason),
-        "detail": first.detail,
-        "record": raw[topic].at(first.offset)[:RECORD_BYTES_MAX],
-    }
-    return Record(STEERING_DEAD_LETTERS.name, topic.encode(), encode("DeadLetter", record))
+        cut, partition = folded.cut, folded.cut.partition
+        digests = {topic: raw.digest() for topic, raw in folded.raw.items()}
+        ends = {topic.name: self._ends[topic.name, partition] for topic in TABLES}
+        fields = epoch_fields(cut, folded.effects, digests, ends, behind_ms, reconciled=reconciled)
+        return epoch_record(fields)

@@ -1,7 +1,10 @@
-"""One number for raw records: what an Epoch says of the rows that a cut took."""
+"""The raw records that a cut took: one by one for dead letters, as one number for the Epoch."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import xxhash
 
 
@@ -15,3 +18,23 @@ def digest_of(pieces: Iterable[Sequence[bytes | None]]) -> str:
         except TypeError:
             state.update(b"".join(value or b"" for value in values))
     return state.hexdigest()
+
+
+@dataclass(slots=True)
+class Raw:
+    """The raw records of one topic between two cuts: for dead letters and for the digest."""
+
+    offsets: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    values: list[list[bytes | None]] = field(default_factory=list)
+
+    def at(self, offset: int) -> bytes:
+        """The record at `offset`; empty for a tombstone or where nothing is."""
+        for offsets, values in zip(self.offsets, self.values, strict=True):
+            index = int(np.searchsorted(offsets, offset))
+            if index < len(offsets) and offsets[index] == offset:
+                return values[index] or b""
+        return b""
+
+    def digest(self) -> str:
+        """As `digest_of`; the same for any chunking."""
+        return digest_of(self.values)

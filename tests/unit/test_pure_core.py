@@ -15,7 +15,10 @@ CORE = sorted(
         "pipeline/wire/*.py",
         "pipeline/state/*.py",
         "pipeline/decide/*.py",
-        *(f"pipeline/{name}.py" for name in ("cell", "regions", "publish", "cut", "effects")),
+        *(
+            f"pipeline/{name}.py"
+            for name in ("cell", "closing", "regions", "publish", "cut", "effects")
+        ),
         *(f"pipeline/{name}.py" for name in ("config", "errors", "reasons", "memory", "snapshot")),
     )
     for path in ROOT.glob(pattern)
