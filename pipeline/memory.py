@@ -8,13 +8,13 @@ again. Each says in its `to_bytes` which is which; the format is in state/codec.
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from pipeline import snapshot
 from pipeline.decide.eligibility import Eligibility
 from pipeline.decide.sites import SiteMemory
 from pipeline.decide.weights import Weigher
 from pipeline.publish import Ledger
 from pipeline.regions import Region
-from pipeline.state.codec import within
+from pipeline.snapshot.seal import opened, sealed
+from pipeline.state.codec import Packed, within
 from pipeline.state.demand import Demand
 from pipeline.state.fleet import Fleet
 from pipeline.state.health import Health
@@ -24,7 +24,7 @@ from pipeline.state.routebytes import routes_from_bytes, routes_to_bytes
 from pipeline.state.routes import Routes
 
 #: Section -> the attribute that it is, and how that turns into bytes and back.
-_SECTIONS: dict[str, tuple[str, Callable[[Any], bytes], Callable[[bytes], Any]]] = {
+_SECTIONS: dict[str, tuple[str, Callable[[Any], Packed], Callable[[bytes], Any]]] = {
     "fleet": ("fleet", Fleet.to_bytes, Fleet.from_bytes),
     "routes": ("routes", routes_to_bytes, routes_from_bytes),
     "health": ("health", Health.to_bytes, Health.from_bytes),
@@ -55,8 +55,12 @@ class Memory:
         self._placed = (-1, "")
 
     def to_bytes(self) -> dict[str, bytes]:
-        """Section name -> bytes: those of _SECTIONS, three of each region, and "cell", which binds
-        them together. To be called between two steps."""
+        """Section name -> bytes. To be called between two steps."""
+        return {name: bytes(section) for name, section in self.to_sections().items()}
+
+    def to_sections(self) -> dict[str, Packed]:
+        """Section name -> its parts, good until the next step: those of _SECTIONS, three of each
+        region, and "cell", which binds them together."""
         sections = {
             name: to_bytes(getattr(self, attribute))
             for name, (attribute, to_bytes, _) in _SECTIONS.items()
@@ -71,13 +75,13 @@ class Memory:
             "weighed_sites": sorted(self._weighed_sites),
             **within("eligibility", self.eligibility.fields()),
         }
-        return snapshot.sealed(self.partition, self.partitions, sections, fields)
+        return sealed(self.partition, self.partitions, sections, fields)
 
     @classmethod
     def from_bytes(cls, partition: int, partitions: int, sections: Mapping[str, bytes]) -> Self:
         """The inverse of `to_bytes`. SnapshotError for sections that are damaged, not of one
         snapshot, or of another partition."""
-        fields = snapshot.opened(partition, partitions, sections)
+        fields = opened(partition, partitions, sections)
         cell = cls(partition, partitions)
         for name, (attribute, _, from_bytes) in _SECTIONS.items():
             setattr(cell, attribute, from_bytes(sections[name]))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pipeline.decide.assignment import I64, U64
 from pipeline.decide.serving import ENTRY, U8, ServedGroups
 from pipeline.effects import Block, Record
-from pipeline.state.codec import blobs, blobs_of, pack, unpack, within
+from pipeline.state.codec import Packed, blobs, blobs_of, pack, unpack, within
 from pipeline.wire.tablehash import MODULUS, record_hash
 from pipeline.wire.tables import (
     GroupColumns,
@@ -119,7 +119,7 @@ class Ledger:
     prefixes: dict[str, PublishedPrefixes] = field(default_factory=dict)
     groups: dict[str, ServedGroups] = field(default_factory=dict)
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> Packed:
         """The weights and the hash for a snapshot; prefixes and groups are the regions'."""
         return pack(
             "ledger",

@@ -21,7 +21,7 @@ from pipeline.decide.tablebytes import table_from_bytes, table_to_bytes
 from pipeline.effects import Block, Record, VerdictRow
 from pipeline.publish import Keys, Ledger, PrefixDiff, PublishedPrefixes, keys_of
 from pipeline.reasons import Reason
-from pipeline.state.codec import pack, unpack, within
+from pipeline.state.codec import Packed, pack, unpack, within
 from pipeline.state.demand import Demand
 from pipeline.state.lpm import ragged
 from pipeline.wire.address import prefix_bytes
@@ -66,7 +66,7 @@ class Region:
         self._block: I64 = np.empty(0, np.int64)
         self._slot: I64 = np.empty(0, np.int64)
 
-    def to_bytes(self) -> dict[str, bytes]:
+    def to_bytes(self) -> dict[str, Packed]:
         """Three sections of a snapshot: the table, what is served, and the prefixes as published.
         Which client block belongs to which group is worked out again."""
         table, served, published = sections_of(self.index)

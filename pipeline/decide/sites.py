@@ -18,7 +18,7 @@ from pipeline.decide.shares import SiteLoad
 from pipeline.decide.weights import Spread, Weighed
 from pipeline.effects import VerdictRow
 from pipeline.reasons import Reason
-from pipeline.state.codec import pack, unpack
+from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.ids import grown
 
 CLASS_NAMES = ("VOD", "LIVE", "GAME")
@@ -56,7 +56,7 @@ class SiteMemory:
         self._panic = np.empty((0, CLASSES), np.bool_)
         self._spread: dict[int, Spread] = {}
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> Packed:
         """All of it for a snapshot; nothing is left to be made again."""
         spread = sorted(self._spread.items())
         return pack(

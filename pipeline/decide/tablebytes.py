@@ -13,11 +13,11 @@ from pipeline.config import ProximityConfig
 from pipeline.decide.groups import NONE, RegionTable
 from pipeline.decide.inheritance import Inheritance
 from pipeline.decide.placement import Placement, RttIndex
-from pipeline.state.codec import pack, unpack, within
+from pipeline.state.codec import Packed, pack, unpack, within
 from pipeline.state.lpm import PrefixTree
 
 
-def table_to_bytes(table: RegionTable, section: str) -> bytes:
+def table_to_bytes(table: RegionTable, section: str) -> Packed:
     """The bytes of the table as this section."""
     order = table._tree.order
     place, rules = table._place, table._rules

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.assignment import I32, I64, Bools
-from pipeline.state.codec import pack, unpack
+from pipeline.state.codec import Packed, pack, unpack
 
 TOTAL = 10_000
 # Two quotients c / (2s + 1) that differ do so by at least 1 / (2 * TOTAL + 1)**2, so that at this
@@ -126,7 +126,7 @@ class Weigher:
         self._usable: I64 = np.empty(0, np.int64)
         self._mark: I64 = np.empty(0, np.int64)
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> Packed:
         """All of it for a snapshot; nothing is left to be made again."""
         sites = sorted(self._by_site)
         members = [self._by_site[site] for site in sites]

@@ -57,10 +57,28 @@ def within(name: str, fields: Mapping[str, Value]) -> dict[str, Value]:
     return {f"{name}.{key}": value for key, value in fields.items()}
 
 
-def pack(section: str, fields: Mapping[str, Value]) -> bytes:
+class Packed:
+    """The bytes of a section, not yet joined: the index, then an array each, then the sum. Arrays
+    are seen where they lie, so it is good only until the section changes; whoever keeps it copies
+    (`bytes`), and whoever wants to know what changed need not."""
+
+    __slots__ = ("checksum", "parts")
+
+    def __init__(self, parts: list[memoryview]) -> None:
+        summed = xxhash.xxh3_64()
+        for part in parts:
+            summed.update(part)
+        self.checksum = summed.intdigest()
+        self.parts = [*parts, memoryview(self.checksum.to_bytes(_WORD, "little"))]
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.parts)
+
+
+def pack(section: str, fields: Mapping[str, Value]) -> Packed:
     """The bytes of a section. TypeError for what neither JSON nor the format knows."""
     index: list[list[Value]] = []
-    arrays: list[bytes | memoryview] = []
+    arrays: list[memoryview] = []
     for name, value in fields.items():
         if not isinstance(value, np.ndarray):
             index.append([name, value])
@@ -69,15 +87,13 @@ def pack(section: str, fields: Mapping[str, Value]) -> bytes:
             raise TypeError(f"{section}.{name}: no dtype for a snapshot: {value.dtype}")
         flat = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<")).reshape(-1)
         index.append([name, flat.dtype.str, list(value.shape)])
-        arrays += [flat.view(np.uint8).data if flat.size else b"", bytes(-flat.nbytes % _WORD)]
+        # Two parts each, also where one is empty: so the n-th part is always of the same field.
+        arrays.append(flat.view(np.uint8).data if flat.size else memoryview(b""))
+        arrays.append(memoryview(bytes(-flat.nbytes % _WORD)))
     text = orjson.dumps([section, index])
     text += b" " * (-len(text) % _WORD)
-    parts = [_MAGIC, len(text).to_bytes(_WORD, "little"), text, *arrays]
-    checksum = xxhash.xxh3_64()
-    for part in parts:
-        checksum.update(part)
-    parts.append(checksum.intdigest().to_bytes(_WORD, "little"))
-    return b"".join(parts)
+    head = _MAGIC + len(text).to_bytes(_WORD, "little") + text
+    return Packed([memoryview(head), *arrays])
 
 
 def unpack(section: str, data: bytes) -> Fields:

@@ -22,7 +22,7 @@ import polars as pl
 from pipeline.config import SteeringConfig
 from pipeline.reasons import Noted
 from pipeline.state import screens
-from pipeline.state.codec import pack, unpack
+from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.fleet import CLASSES, Fleet
 from pipeline.state.ids import Int32, Int64, UInt64
 from pipeline.state.keyindex import KeyIndex
@@ -67,7 +67,7 @@ class Demand:
     def __len__(self) -> int:
         return len(self.block_region)
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> Packed:
         """Keys of the blocks, rings and counters for a snapshot; what follows from the keys (the
         blocks' columns, the look-up) is made again."""
         return pack(

@@ -18,7 +18,7 @@ import polars as pl
 
 from pipeline.reasons import Noted
 from pipeline.state import inventory
-from pipeline.state.codec import blobs, blobs_of, pack, unpack, within
+from pipeline.state.codec import Packed, blobs, blobs_of, pack, unpack, within
 from pipeline.state.ids import Bool, Ids, Int32, Int64, UInt64, grown
 from pipeline.state.inventory import Batch
 from pipeline.state.networks import Networks
@@ -112,7 +112,7 @@ class Fleet:
     def network_region(self) -> Int32:
         return self._networks.table.get_column("region").to_numpy()
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> Packed:
         """All of it for a snapshot: names in the order of their ids, columns, networks, and what
         links each site listed. Only the look-up by name is made again."""
         fields: dict[str, Any] = {ids: getattr(self, ids).names for ids in _IDS}

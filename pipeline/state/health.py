@@ -24,7 +24,7 @@ import polars as pl
 from pipeline.config import SteeringConfig
 from pipeline.reasons import Noted, Reason, Refusal
 from pipeline.state import screens
-from pipeline.state.codec import pack, unpack
+from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.fleet import Fleet
 from pipeline.state.ids import Bool, Int64, bad_ids, grown, rounds
 from pipeline.wire.rows import OFFSET, Account, TopicRows, screen
@@ -146,7 +146,7 @@ class Health:
         for column, (dtype, _) in _COLUMNS.items():
             setattr(self, column, np.empty(0, dtype=dtype))
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> Packed:
         """All of it for a snapshot; nothing is left to be made again."""
         blind = {"blind": self.blind, "blind_until_ms": self.blind_until_ms}
         return pack("health", {column: getattr(self, column) for column in _COLUMNS} | blind)

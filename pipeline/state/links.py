@@ -13,7 +13,7 @@ import polars as pl
 from pipeline.config import SteeringConfig
 from pipeline.reasons import Noted, Refusal
 from pipeline.state import screens
-from pipeline.state.codec import pack, unpack
+from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.fleet import Fleet
 from pipeline.state.ids import Int64, bad_ids, grown, rounds
 from pipeline.wire.rows import OFFSET, Account, TopicRows, screen
@@ -43,7 +43,7 @@ class Links:
         for column in _COLUMNS:
             setattr(self, column, np.empty(0, dtype=np.int64))
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> Packed:
         """All of it for a snapshot; nothing is left to be made again."""
         return pack("links", {column: getattr(self, column) for column in _COLUMNS})
 

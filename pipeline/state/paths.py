@@ -21,7 +21,7 @@ import polars as pl
 from pipeline.config import SteeringConfig
 from pipeline.reasons import Noted, Refusal
 from pipeline.state import screens
-from pipeline.state.codec import pack, unpack, within
+from pipeline.state.codec import Packed, pack, unpack, within
 from pipeline.state.fleet import Fleet
 from pipeline.state.ids import Int32, Int64, UInt64, bad_ids, grown, rounds
 from pipeline.state.keyindex import KeyIndex
@@ -100,7 +100,7 @@ class Paths:
         """The fleet's site ids."""
         return (self._index.column(2) >> np.uint64(8)).astype(np.int32)
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self) -> Packed:
         """Keys and columns by row for a snapshot; the look-up by key is made again."""
         columns = {column: getattr(self, column) for column in _COLUMNS}
         times = {"version": self.version, "compacted_ms": self._compacted_ms}

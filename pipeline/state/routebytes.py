@@ -8,13 +8,13 @@ order nobody sees (ranking sorts)."""
 
 import numpy as np
 
-from pipeline.state.codec import pack, unpack
+from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.ids import Ids
 from pipeline.state.keyindex import KeyIndex
 from pipeline.state.routes import Routes
 
 
-def routes_to_bytes(routes: Routes) -> bytes:
+def routes_to_bytes(routes: Routes) -> Packed:
     """The bytes of the section."""
     sessions, journal = len(routes._sessions), routes._journal
     hi, lo, length = routes.by_id

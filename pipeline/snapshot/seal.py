@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import SnapshotError
-from pipeline.state.codec import Fields, checksum_of, pack, unpack
+from pipeline.state.codec import Fields, Packed, checksum_of, pack, unpack
 
 SEAL = "cell"
 
 
 def sealed(
-    partition: int, partitions: int, sections: Mapping[str, bytes], fields: Mapping[str, Any]
-) -> dict[str, bytes]:
+    partition: int, partitions: int, sections: Mapping[str, Packed], fields: Mapping[str, Any]
+) -> dict[str, Packed]:
     """The sections, and SEAL with `fields` behind them."""
-    holds = {name: f"{checksum_of(data):016x}" for name, data in sections.items()}
+    holds = {name: f"{section.checksum:016x}" for name, section in sections.items()}
     place = {"partition": partition, "partitions": partitions, "sections": holds}
     return {**sections, SEAL: pack(SEAL, {**place, **fields})}
 

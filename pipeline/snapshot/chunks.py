@@ -1,0 +1,227 @@
+"""Snapshots as records of a table: what is written, in which order, and how it is read again.
+
+Idea: the parts of a section (its index, its arrays) are cut into chunks of fixed size, and a chunk
+that is as it was at the last snapshot is not written again. It is compared by its hash, where it
+lies, so a snapshot of which little changed costs a walk over memory and copies little.
+Rules:
+- A chunk has two places. A changed one goes to the place that the last snapshot does not use, so
+  that snapshot stays whole until the next one is.
+- The commit record is written last, into the slot that the last one is not in. It names every
+  chunk's place, size and hash, the cut, where to read on in the cut log, and how far the cell's own
+  output was checked. A snapshot of which anything is missing is torn, and the one before is used.
+- Keys begin with the term of the writer. Who takes over writes under its own, so a zombie can
+  overwrite or remove nothing of its successor's. Any whole snapshot is good, whoever wrote it: a
+  worker folds only cuts that count.
+- What neither the last snapshot nor the new one names is removed once the new one is committed.
+Rejected: writing sections whole (170 MB at a million prefixes for one changed route); keys by
+content (a zombie's removals would hit chunks that its successor shares); boundaries by content
+(arrays are changed in place and grow at their end).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import xxhash
+
+from pipeline.cut import Cut
+from pipeline.errors import SnapshotError
+from pipeline.state.codec import Fields, Packed, pack, unpack
+
+#: Far below the limit of a message (1 MiB unless told otherwise).
+CHUNK_BYTES = 256 << 10
+_COMMIT = "commit"
+
+#: Section, number of the part, number of the chunk in the part.
+Address = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a chunk stands, and what stands there."""
+
+    place: int
+    size: int
+    digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The commit record of a snapshot. `log_next`: the offset in the cut log of the record after
+    the cut's. `verified`: table topic -> the offset up to which the topic is known to hold just
+    what the cell had published."""
+
+    term: int
+    cut: Cut
+    log_next: int
+    verified: dict[str, int]
+    chunks: dict[Address, Placed]
+
+    @property
+    def keys(self) -> set[bytes]:
+        """The keys of its chunks and its own."""
+        chunks = {_key(self.term, address, one.place) for address, one in self.chunks.items()}
+        return chunks | {self.key}
+
+    @property
+    def key(self) -> bytes:
+        return _commit_key(self.term, self.cut.number % 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A snapshot that was read whole: the sections' bytes by name, and its commit record."""
+
+    commit: Commit
+    sections: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to write, in this order: the chunks, then the commit record, and when that is safe the
+    removals."""
+
+    commit: Commit
+    chunks: list[tuple[bytes, bytes]]
+    record: tuple[bytes, bytes]
+    obsolete: list[bytes]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the chunks."""
+        return sum(len(value) for _, value in self.chunks)
+
+
+class Chunks:
+    """What one writer has in the table of one cell."""
+
+    def __init__(self, term: int, held: Iterable[bytes], last: Commit | None) -> None:
+        """`held`: every key in the table. `last`: the snapshot that the cell was restored from."""
+        self._term = term
+        self._known = set(held)
+        self._kept = last.keys if last else set[bytes]()
+        self._last: Commit | None = None
+
+    def plan(
+        self, sections: Mapping[str, Packed], cut: Cut, log_next: int, verified: Mapping[str, int]
+    ) -> Plan:
+        """The records of a snapshot. Copies what it needs: the cell may go on afterwards."""
+        before = self._last.chunks if self._last else {}
+        placed: dict[Address, Placed] = {}
+        chunks: list[tuple[bytes, bytes]] = []
+        for address, data in _cut_up(sections):
+            digest, last = xxhash.xxh3_64_intdigest(data), before.get(address)
+            if last is not None and (last.digest, last.size) == (digest, len(data)):
+                placed[address] = last
+                continue
+            place = 1 - last.place if last is not None else 0
+            placed[address] = Placed(place, len(data), digest)
+            chunks.append((_key(self._term, address, place), bytes(data)))
+        commit = Commit(self._term, cut, log_next, dict(verified), placed)
+        obsolete = sorted(self._known - self._kept - commit.keys)
+        return Plan(commit, chunks, (commit.key, _encoded(commit)), obsolete)
+
+    def committed(self, plan: Plan) -> None:
+        """The plan's records are written, its commit record last, and the obsolete ones removed."""
+        self._last = plan.commit
+        self._known.difference_update(plan.obsolete)
+        self._kept = plan.commit.keys
+        self._known |= self._kept
+
+
+def _cut_up(sections: Mapping[str, Packed]) -> Iterator[tuple[Address, memoryview]]:
+    for name, section in sections.items():
+        for number, part in enumerate(section.parts):
+            for at in range(0, len(part), CHUNK_BYTES):
+                yield (name, number, at // CHUNK_BYTES), part[at : at + CHUNK_BYTES]
+
+
+def restore(held: Mapping[bytes, bytes]) -> tuple[Snapshot | None, list[SnapshotError]]:
+    """The newest whole snapshot among the records of one cell's table, and what was wrong with the
+    newer ones."""
+    wrong: list[SnapshotError] = []
+    commits: list[Commit] = []
+    for key in sorted(held):
+        if is_commit(key):
+            try:
+                commits.append(decoded_commit(held[key]))
+            except SnapshotError as error:
+                wrong.append(error)
+    for commit in sorted(commits, key=lambda one: (one.cut.number, one.term), reverse=True):
+        try:
+            return Snapshot(commit, _joined(commit, held)), wrong
+        except SnapshotError as error:
+            wrong.append(error)
+    return None, wrong
+
+
+def _joined(commit: Commit, held: Mapping[bytes, bytes]) -> dict[str, bytes]:
+    pieces: dict[str, list[bytes]] = {}
+    for address, placed in commit.chunks.items():  # in the order of the bytes
+        data = held.get(_key(commit.term, address, placed.place))
+        if data is None or xxhash.xxh3_64_intdigest(data) != placed.digest:
+            name = "/".join(map(str, address))
+            raise SnapshotError(
+                address[0],
+                f"torn: of the snapshot at cut {commit.cut.number}, chunk {name} "
+                + ("is not there" if data is None else "is of another one"),
+            )
+        pieces.setdefault(address[0], []).append(data)
+    return {name: b"".join(parts) for name, parts in pieces.items()}
+
+
+# -- keys and the commit record -------------------------------------------------------------------
+
+
+def is_commit(key: bytes) -> bool:
+    """Whether the record with this key is a commit record."""
+    return key.split(b"/")[1:2] == [_COMMIT.encode()]
+
+
+def _key(term: int, address: Address, place: int) -> bytes:
+    section, part, number = address
+    return f"{term:08x}/chunk/{section}/{part}/{number}/{place}".encode()
+
+
+def _commit_key(term: int, slot: int) -> bytes:
+    return f"{term:08x}/{_COMMIT}/{slot}".encode()
+
+
+def _encoded(commit: Commit) -> bytes:
+    names = list(dict.fromkeys(address[0] for address in commit.chunks))
+    number_of = {name: number for number, name in enumerate(names)}
+    fields = {
+        "term": commit.term,
+        "cut": commit.cut.to_record(),
+        "log_next": commit.log_next,
+        "verified": commit.verified,
+        "names": names,
+        "section": np.array([number_of[one[0]] for one in commit.chunks], np.int32),
+        "part": np.array([one[1] for one in commit.chunks], np.int32),
+        "number": np.array([one[2] for one in commit.chunks], np.int32),
+        "place": np.array([one.place for one in commit.chunks.values()], np.uint8),
+        "size": np.array([one.size for one in commit.chunks.values()], np.int64),
+        "digest": np.array([one.digest for one in commit.chunks.values()], np.uint64),
+    }
+    return bytes(pack(_COMMIT, fields))
+
+
+def decoded_commit(data: bytes) -> Commit:
+    """The commit record; SnapshotError for bytes that are none."""
+    fields: Fields = unpack(_COMMIT, data)
+    names = fields["names"]
+    addresses = zip(
+        [names[one] for one in fields["section"].tolist()],
+        fields["part"].tolist(),
+        fields["number"].tolist(),
+        strict=True,
+    )
+    stand = (fields[name].tolist() for name in ("place", "size", "digest"))
+    placed = (Placed(*one) for one in zip(*stand, strict=True))
+    return Commit(
+        term=fields["term"],
+        cut=Cut.from_record(fields["cut"]),
+        log_next=fields["log_next"],
+        verified=dict(fields["verified"]),
+        chunks=dict(zip(addresses, placed, strict=True)),
+    )
