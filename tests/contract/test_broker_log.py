@@ -99,6 +99,22 @@ async def test_a_time_finds_the_first_record_at_or_after_it(
         assert (await consumer.offsets_for_times({tp: start_ms + 60_000}))[tp] is None
 
 
+async def test_retention_goes_by_the_times_that_records_carry(
+    broker: TestBroker, new_topic: NewTopicMaker
+) -> None:
+    topic = await new_topic(partitions=2, **{"retention.ms": "604800000"})
+    old, new = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    async with producer(broker) as out:
+        await out.send_and_wait(topic, b"old", partition=0, timestamp_ms=1_700_000_000_000)
+        await out.send_and_wait(topic, b"new", partition=1)
+    async with reader(broker, old) as consumer, asyncio.timeout(WAIT_S):
+        # Within a second on the embedded broker; Apache Kafka looks every five minutes.
+        while not broker.is_kafka and await consumer.beginning_offsets([old]) == {old: 0}:
+            await asyncio.sleep(0.05)
+    async with reader(broker, new) as consumer:
+        assert (await read(consumer, 1))[0].value == b"new"
+
+
 async def test_a_seek_lands_exactly_there(broker: TestBroker, new_topic: NewTopicMaker) -> None:
     topic = await new_topic()
     tp = TopicPartition(topic, 0)
