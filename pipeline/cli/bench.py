@@ -13,10 +13,13 @@ class Bench(StrEnum):
     TABLE = "table"
     FAILOVER = "failover"
     INGEST = "ingest"
+    REPLAY = "replay"
 
 
 def command(
-    name: Annotated[Bench, typer.Argument(metavar="NAME", help="table, failover or ingest.")],
+    name: Annotated[
+        Bench, typer.Argument(metavar="NAME", help="table, failover, ingest or replay.")
+    ],
     data: Annotated[
         Path | None,
         typer.Option(help="table: the folder that holds routes/. Unset: EDGESTEER_DATA."),
@@ -27,6 +30,9 @@ def command(
     runs: Annotated[
         int | None, typer.Option(min=10, help="failover: so many failures each.")
     ] = None,
+    seconds: Annotated[
+        int | None, typer.Option(min=1, help="replay: so much recorded time. Unset: an hour.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure, and print the figure, the machine and the ratios to what it is held against.
@@ -35,7 +41,7 @@ def command(
     of their own) and ends it again; none talks to a broker that is there. Takes minutes.
     """
     quiet_clients()
-    found = _measure(name, data, events, runs)
+    found = _measure(name, data, events, runs, seconds)
     if json:
         emit(found)
     else:
@@ -43,7 +49,7 @@ def command(
 
 
 def _measure(
-    name: Bench, data: Path | None, events: int | None, runs: int | None
+    name: Bench, data: Path | None, events: int | None, runs: int | None, seconds: int | None
 ) -> dict[str, Any]:
     found: dict[str, Any]
     if name is Bench.TABLE:
@@ -56,6 +62,11 @@ def _measure(
         from pipeline.bench import ingest
 
         found = run_async(ingest.run(note, events or ingest.EVENTS))
+    elif name is Bench.REPLAY:
+        from pipeline.bench import common, replay
+
+        found = replay.run(note, seconds or replay.SECONDS)
+        found["detail"]["machine"] = common.machine()
     else:
         from pipeline.bench import failover
 
