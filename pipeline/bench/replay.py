@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import polars as pl
 
 import pipeline.cell
 import pipeline.replay.fold
@@ -53,7 +54,7 @@ SIZE = SimSize(
 #: What is timed: (where it is looked up, its name, what it is called in the detail). One that is
 #: called by another is counted in both.
 _SECTIONS: tuple[tuple[Any, str, str], ...] = (
-    (archive.Recording, "_frame", "archive"),
+    (pl, "read_ipc", "archive"),
     (Lane, "take", "lanes, archive and decode in them"),
     (pipeline.replay.fold, "decode_chunk", "decode"),
     (pipeline.replay.fold, "step", "step"),
