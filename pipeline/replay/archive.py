@@ -266,9 +266,10 @@ class Recording:
         value Binary."""
         for part in self.manifest.parts:
             if (part.topic, part.partition) == (topic, partition):
-                yield self._frame(part)
+                yield self.frame(part)
 
-    def _frame(self, part: Part) -> pl.DataFrame:
+    def frame(self, part: Part) -> pl.DataFrame:
+        """The records of one part."""
         try:
             frame = pl.read_ipc(self._member(part.name))
         except pl.exceptions.PolarsError as error:
