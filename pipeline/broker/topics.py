@@ -12,7 +12,7 @@ what has to change.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -101,10 +101,14 @@ async def admin_client(settings: BrokerSettings) -> AsyncIterator[AIOKafkaAdminC
 
 
 async def create_topics(
-    settings: BrokerSettings, partitions: int = 0, replication: int = 1, prefix: str = ""
+    settings: BrokerSettings,
+    partitions: int = 0,
+    replication: int = 1,
+    prefix: str = "",
+    topics: Sequence[Topic] = TOPICS,
 ) -> list[str]:
-    """Create every topic of the registry that is missing; return the names of those created, once
-    each of their partitions has a leader.
+    """Create every topic of the registry (or of `topics`) that is missing; return the names of
+    those created, once each of their partitions has a leader.
 
     `partitions` 0 takes that of the topics that are there, else the settings' one; `prefix` stands
     before every name. Raises BrokerError when the broker refuses one."""
@@ -118,7 +122,7 @@ async def create_topics(
                 replication,
                 topic_configs=configuration(topic, replication),
             )
-            for topic in TOPICS
+            for topic in topics
             if topic.name not in laid_out
         ]
         if not wanted:
@@ -150,7 +154,10 @@ async def await_leaders(client: AIOKafkaAdminClient, names: set[str]) -> None:
 
 
 async def check_topics(
-    settings: BrokerSettings, partitions: int = 0, prefix: str = ""
+    settings: BrokerSettings,
+    partitions: int = 0,
+    prefix: str = "",
+    topics: Sequence[Topic] = TOPICS,
 ) -> list[Mismatch]:
     """What is not as the registry says, in the registry's order; empty when all is well.
 
@@ -159,7 +166,7 @@ async def check_topics(
         laid_out = await _layout(client, prefix)
     expected = partitions or _co_partitions(laid_out) or settings.partitions
     mismatches: list[Mismatch] = []
-    for topic in TOPICS:
+    for topic in topics:
         if topic.name in laid_out:
             name, server = prefix + topic.name, settings.bootstrap
             mismatches += _compare(topic, name, laid_out[topic.name], expected, server)

@@ -17,7 +17,7 @@ from pipeline.config import CODE_VERSION
 from pipeline.cut import Cut
 from pipeline.effects import Effects
 from pipeline.replay.archive import CellSpan, Recording
-from pipeline.replay.fold import Ignored, Taken, epochs_by_cut, fold
+from pipeline.replay.fold import Ignored, Step, Taken, epochs_by_cut, fold
 from pipeline.wire.decode import decode
 
 
@@ -78,18 +78,25 @@ def replay(recording: Recording, tally: Tally) -> Iterator[Judged]:
     Raises LogError when a cut names a configuration that is not there or not readable.
     """
     for span in recording.manifest.cells:
-        yield from _replay_cell(recording, span, tally)
+        judge = Judge(recording, span)
+        for step in fold(recording, span, tally.ignored):
+            yield judge(step)
 
 
-def _replay_cell(recording: Recording, span: CellSpan, tally: Tally) -> Iterator[Judged]:
-    epochs, whole = epochs_by_cut(recording, span.partition), span.log_begin == 0
-    for step in fold(recording, span, tally.ignored):
+class Judge:
+    """Compares the cuts of one cell, given one after the other."""
+
+    def __init__(self, recording: Recording, span: CellSpan) -> None:
+        self._epochs = epochs_by_cut(recording, span.partition)
+        self._whole = span.log_begin == 0
+
+    def __call__(self, step: Step) -> Judged:
         cut = step.cut
-        found = [decode(epoch)[1] for epoch in epochs.pop(cut.number, ())]
+        found = [decode(epoch)[1] for epoch in self._epochs.pop(cut.number, ())]
         lacking = [why for epoch in found for why in _lacking(epoch, step.taken)]
-        whole = whole and not lacking
-        outcome, why = _judge(cut, found, step.effects, lacking, whole=whole)
-        yield Judged(span.partition, cut.number, cut.at_ms, outcome, step.lead_in, tuple(why))
+        self._whole = self._whole and not lacking
+        outcome, why = _judge(cut, found, step.effects, lacking, whole=self._whole)
+        return Judged(cut.partition, cut.number, cut.at_ms, outcome, step.lead_in, tuple(why))
 
 
 def _judge(

@@ -27,7 +27,7 @@ from pipeline.errors import LogError, WireError
 from pipeline.replay.archive import CellSpan, Recording
 from pipeline.wire.columns import decode_chunk
 from pipeline.wire.decode import decode
-from pipeline.wire.digest import digest_of
+from pipeline.wire.digest import Raw
 from pipeline.wire.rows import TopicRows
 from schemas.registry import BY_NAME, INPUTS, STEERING_CONFIG, STEERING_CUTS, STEERING_EPOCHS
 
@@ -56,14 +56,15 @@ def unchanged(
 @dataclass(frozen=True, slots=True)
 class Step:
     """One cut that counted, folded. `cell` is as it stands after this cut, and goes on living: what
-    is wanted of it must be taken before the next step. `lead_in`: before the time the recording was
-    asked from."""
+    is wanted of it must be taken before the next step. `raw`: the records that it took, by topic;
+    `lead_in`: before the time the recording was asked from."""
 
     cell: Cell
     cut: Cut
     config: SteeringConfig
     rows: Rows
     taken: Taken
+    raw: Mapping[str, Raw]
     effects: Effects
     lead_in: bool
 
@@ -97,11 +98,11 @@ def fold(
                 f"cut {cut.number} of cell {partition} names configuration {cut.config_hash}, "
                 f"and {STEERING_CONFIG.name} has none such that this version can read"
             )
-        rows, taken = _take(lanes, cut)
+        rows, taken, raw = _take(lanes, cut)
         rows, config = change(cell, rows, cut, configs[cut.config_hash])
         effects = step(cell, rows, cut, config)
         lead_in = cut.at_ms < recording.manifest.from_ms
-        yield Step(cell, cut, config, rows, taken, effects, lead_in)
+        yield Step(cell, cut, config, rows, taken, raw, effects, lead_in)
 
 
 class Lane:
@@ -112,8 +113,8 @@ class Lane:
         self._frames = recording.frames(topic, partition)
         self._frame: pl.DataFrame | None = next(self._frames, None)
 
-    def take(self, end: int) -> tuple[TopicRows, int, str]:
-        """Remove the records below `end`: their rows, how many they are, and their digest."""
+    def take(self, end: int) -> tuple[TopicRows, Raw]:
+        """Remove the records below `end`: as rows, and as they are."""
         pieces: list[pl.DataFrame] = []
         while self._frame is not None:
             below = int(np.searchsorted(self._frame.get_column("offset").to_numpy(), end))
@@ -124,23 +125,24 @@ class Lane:
                 break
             self._frame = next(self._frames, None)
         if not pieces:
-            return TopicRows(self._topic), 0, ""
+            return TopicRows(self._topic), Raw()
         frame = pl.concat(pieces)
         values: list[bytes | None] = frame.get_column("value").to_list()
         keys = frame.get_column("key").to_list() if self._keyed else None
         offsets: npt.NDArray[np.int64] = frame.get_column("offset").to_numpy()
         rows = decode_chunk(self._topic, values, offsets, keys)
-        return rows, len(values), digest_of([values])
+        return rows, Raw([offsets], [values])
 
 
-def _take(lanes: Mapping[str, Lane], cut: Cut) -> tuple[Rows, Taken]:
+def _take(lanes: Mapping[str, Lane], cut: Cut) -> tuple[Rows, Taken, dict[str, Raw]]:
     rows: Rows = {}
     taken: Taken = {}
+    raw: dict[str, Raw] = {}
     for topic, lane in lanes.items():
-        rows[topic], count, digest = lane.take(cut.offsets.get(topic, 0))
-        if count:
-            taken[topic] = (count, digest)
-    return rows, taken
+        rows[topic], raw[topic] = lane.take(cut.offsets.get(topic, 0))
+        if raw[topic].count:
+            taken[topic] = (raw[topic].count, raw[topic].digest())
+    return rows, taken, raw
 
 
 # -- what a recording holds -----------------------------------------------------------------------

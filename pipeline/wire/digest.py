@@ -27,6 +27,10 @@ class Raw:
     offsets: list[npt.NDArray[np.int64]] = field(default_factory=list)
     values: list[list[bytes | None]] = field(default_factory=list)
 
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.values))
+
     def at(self, offset: int) -> bytes:
         """The record at `offset`; empty for a tombstone or where nothing is."""
         for offsets, values in zip(self.offsets, self.values, strict=True):
