@@ -163,8 +163,8 @@ def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> No
             cell.regions[index] = Region(index, name, cell.ledger)
     for index, region in cell.regions.items():
         change = region.table.update(cell.routes, fleet, cell.paths, config)
-        region.take(change, cell.now_ms, cause, config, out)
-        if region.plan(cell.demand, cell.eligibility, changed, cell.now_ms, config):
+        touched = region.take(change, cell.now_ms, cause, config, out)
+        if region.plan(cell.demand, cell.eligibility, changed, touched, cell.now_ms, config):
             out.verdicts += cell.sites.loads(
                 fleet.sites.names,
                 (fleet.site_region == index) & fleet.site_alive,

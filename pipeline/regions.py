@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pipeline.config import SteeringConfig
 from pipeline.decide.assignment import CLASSES, I32, I64, U64, Bools
+from pipeline.decide.blocks import Blocks
 from pipeline.decide.eligibility import Eligibility
 from pipeline.decide.groups import RegionTable, TableChange
 from pipeline.decide.guard import Guard, Move
@@ -23,10 +24,12 @@ from pipeline.publish import Keys, Ledger, PrefixDiff, PublishedPrefixes, keys_o
 from pipeline.reasons import Reason
 from pipeline.state.codec import Packed, pack, unpack, within
 from pipeline.state.demand import Demand
+from pipeline.state.keyindex import distinct
 from pipeline.state.lpm import ragged
 from pipeline.wire.address import prefix_bytes
 
 TEN_THOUSANDTHS = 10_000
+_NO_GROUPS: U64 = np.empty(0, np.uint64)
 
 
 @dataclass(slots=True)
@@ -59,12 +62,8 @@ class Region:
         self._ledger = ledger
         self._prefixes = ledger.prefixes.setdefault(name, PublishedPrefixes())
         ledger.groups[name] = self.shares.groups
-        self._planned_for = (-1, -1, "")
-        self._placed: tuple[int, int] | None = None
-        self._around: tuple[I64, I32] = np.empty(0, np.int64), np.empty(0, np.int32)
-        self._mapped: tuple[int, int, int] | None = None
-        self._block: I64 = np.empty(0, np.int64)
-        self._slot: I64 = np.empty(0, np.int64)
+        self._planned_for = (-1, "")
+        self._blocks = Blocks()
 
     def to_bytes(self) -> dict[str, Packed]:
         """Three sections of a snapshot: the table, what is served, and the prefixes as published.
@@ -92,8 +91,8 @@ class Region:
         table, served, published = sections_of(index)
         region.table = table_from_bytes(table, sections[table])
         fields = unpack(served, sections[served])
-        version, bucket, config = fields["planned_for"]
-        region._planned_for = (version, bucket, config)
+        bucket, config = fields["planned_for"]
+        region._planned_for = (bucket, config)
         region.guard = Guard.of(fields.part("guard"))
         load = fields.part("load")
         region.shares = RegionShares(
@@ -106,8 +105,9 @@ class Region:
 
     def take(
         self, change: TableChange, now_ms: int, cause: bool, config: SteeringConfig, out: Staged
-    ) -> None:
-        """Serve what changed in the table, unless it is held back."""
+    ) -> U64:
+        """Serve what changed in the table, unless it is held back. Returns the groups (ids, some
+        perhaps no longer there) that gained or lost prefixes."""
         held = self.guard.held_reason
         served = self.shares.groups
         if held is None:
@@ -129,32 +129,38 @@ class Region:
         if self.guard.held_reason is not held:
             out.verdicts.append(self._verdict(held, move))
         if not passes:
-            return
+            return _NO_GROUPS
         alive_again = self.table.group_id[born]
         died = died[~np.isin(died, alive_again)]
         born = born[served.slots(alive_again) < 0]
         if len(born) or len(died):
             out.died += self._ledger.drop_groups(self.name, died)
-            served.change(_ranked(self.table, born), died)
+            self.shares.change(_ranked(self.table, born), died)
         if len(diff):
             added, removed = self._ledger.set_prefixes(self.name, diff)
             out.prefixes += added
             out.removed += removed
+        touched = (alive_again, diff.set_group, diff.old_group[diff.known], diff.removed_group)
+        return np.concatenate(touched)
 
     def plan(
         self,
         demand: Demand,
         now: Eligibility,
         changed: Bools,
+        touched: U64,
         now_ms: int,
         config: SteeringConfig,
     ) -> bool:
-        """Shares of all groups anew, if the groups, a site's eligibility, the configuration or the
-        bucket of demand are not what they were; whether that was so."""
-        bucket = now_ms // config.inputs.demand_bucket_ms
-        rests_on = (self.shares.groups.version, bucket, config.hash())
+        """Shares anew: of all groups if a site's eligibility, the configuration or the bucket of
+        demand is not what it was, else of the groups `touched` (ids). Whether there were any."""
+        rests_on = (now_ms // config.inputs.demand_bucket_ms, config.hash())
         if rests_on == self._planned_for and not changed.any():
-            return False
+            slots = distinct(self.shares.groups.slots(touched))
+            slots = slots[slots >= 0]
+            demand_bps = self._demand(demand, now_ms, slots)
+            self.shares.settle(slots, demand_bps, now, *_limits(config))
+            return len(slots) > 0
         everything = rests_on[-1] != self._planned_for[-1]
         self._planned_for = rests_on
         demand_bps = self._demand(demand, now_ms)
@@ -165,27 +171,21 @@ class Region:
         """Shares of the groups that name a site whose eligibility changed."""
         self.shares.react(now, changed, *_limits(config))
 
-    def _demand(self, demand: Demand, now_ms: int) -> I64:
-        """Demand int64[G, 3] of the served groups: that of their client blocks by longest match.
-
-        The prefix around a block is looked for again only when prefixes come or go (most changes of
-        routes change a prefix's group), which is most of the cost."""
-        served, table = self.shares.groups, self.table
-        placed = (demand.version, table.shape)
-        if placed != self._placed:
-            self._placed, self._mapped = placed, None
-            block = np.flatnonzero(demand.block_region == self.index)
-            self._around = block, table.longest(demand.block_hi[block], demand.block_lo[block])
-        versions = (demand.version, table.version, served.version)
-        if versions != self._mapped:
-            self._mapped = versions
-            block, group = self._around[0], table.groups_of(self._around[1])
-            block, group = block[group >= 0], group[group >= 0]
-            slot = served.slots(table.group_id[group])
-            self._block, self._slot = block[slot >= 0], slot[slot >= 0]
+    def _demand(self, demand: Demand, now_ms: int, slots: I64 | None = None) -> I64:
+        """Demand int64[G, 3] of the groups at these slots (of all where None): that of their client
+        blocks by longest match."""
+        served = self.shares.groups
+        if slots is not None and not len(slots):
+            return np.zeros((0, CLASSES), np.int64)
+        block, slot = self._blocks.served(self.index, demand, self.table, served)
+        if slots is not None:
+            asked = np.zeros(len(served.alive), np.bool_)
+            asked[slots] = True
+            block, slot = block[asked[slot]], slot[asked[slot]]
         total = np.zeros((len(served.alive), CLASSES), np.int64)
-        np.add.at(total, self._slot, demand.level_bps(now_ms)[self._block])
-        return total
+        where = slot[:, None] * CLASSES + np.arange(CLASSES)
+        np.add.at(total.reshape(-1), where.reshape(-1), demand.level_bps(now_ms, block).reshape(-1))
+        return total if slots is None else total[slots]
 
     def _move(self, diff: PrefixDiff, cause: bool, limit: float) -> Move:
         published, touched = len(self._prefixes), len(diff)

@@ -105,11 +105,18 @@ def solve(problem: Problem, first: I64 | None = None) -> Solution:
 def load_of(problem: Problem, shares: I16) -> I64:
     """Load int64[S, 3] (kbit/s x ten-thousandths) that `shares` would put on the sites."""
     load = problem.other_load.copy()
-    asked: Bools = np.asarray(problem.demand_bps.any(axis=1))
-    used = np.flatnonzero(asked[problem.owner])
-    demand = demand_kbps(problem.demand_bps)[problem.owner[used]]
-    np.add.at(load, problem.site[used], demand * shares[used])
+    add_load(load, problem.site, problem.owner, demand_kbps(problem.demand_bps), shares)
     return load
+
+
+def add_load(
+    load: I64, site: I32, owner: npt.NDArray[np.integer], demand: I64, shares: I16
+) -> None:
+    """Add to load int64[S, 3] what `shares` of `demand` int64[G, 3] make at each entry's site.
+    (Flat indices: adding at rows takes four times as long.)"""
+    entry, klass = np.nonzero(shares)
+    amount = demand[owner[entry], klass] * shares[entry, klass]
+    np.add.at(load.reshape(-1), site[entry].astype(np.int64) * CLASSES + klass, amount)
 
 
 def demand_kbps(demand_bps: I64) -> I64:

@@ -1,11 +1,15 @@
 """Shares of a region's served groups, kept up to date at the least cost and with the least
 movement.
 
-Rule: at a tick all groups that make load are solved again from scratch when anything they rest on
-changed; on urgent news only the groups that name a site whose eligibility changed, against the load
-that the others keep. Pacing: a change of a (group, class) of less than `min_shift` ten-thousandths
-is not worth making (Taiji: 1 %) and the old shares stay, unless one of them is with a site that is
-not eligible any more: failures are not paced.
+Rule: all groups that make load are solved again from scratch when the demand, a site's eligibility
+or the configuration changed (`plan`, at a tick). Demand comes in buckets of some seconds; between
+two of them only the groups that gained or lost prefixes are decided (`settle`), and on urgent news
+only those that name a site whose eligibility changed (`react`), both against the load that the
+others keep. (To solve ten thousand groups anew for each route that changes took most of a tick.)
+What a prefix takes along when it comes or goes is counted anew with the next bucket.
+Pacing: a change of a (group, class) of less than `min_shift` ten-thousandths is not worth making
+(Taiji: 1 %) and the old shares stay, unless one of them is with a site that is not eligible any
+more: failures are not paced.
 
 A site is passed over where it ranks before one that has a share of the class and has none itself:
 because it is not eligible, or because it is full. Where no site has a share all are passed over.
@@ -17,9 +21,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decide.assignment import CLASSES, I64, Bools, Problem, load_of, nearest, solve
+from pipeline.decide.assignment import (
+    CLASSES,
+    I64,
+    U64,
+    Bools,
+    Problem,
+    add_load,
+    demand_kbps,
+    load_of,
+    nearest,
+    solve,
+)
 from pipeline.decide.eligibility import ELIGIBLE, Eligibility
-from pipeline.decide.serving import I16, U8, ServedGroups
+from pipeline.decide.serving import I16, U8, Ranked, ServedGroups
 from pipeline.state.lpm import ragged
 
 #: What `passed` says of an eligible site: 1 + index into wire.tables.PASSED_REASONS.
@@ -68,16 +83,40 @@ class RegionShares:
     def react(self, now: Eligibility, changed: Bools, target: int, min_shift: int) -> None:
         """Decide again for the groups that name a site marked in `changed`, and for no others."""
         slots = self.groups.naming(changed)
+        self.settle(slots, self.groups.demand_bps[slots], now, target, min_shift)
+
+    def settle(
+        self, slots: I64, demand_bps: I64, now: Eligibility, target: int, min_shift: int
+    ) -> None:
+        """Decide again for the groups at these slots (living, distinct), whose demand is
+        `demand_bps` int64[slots, 3] now, and for no others."""
         if not len(slots):
             return
-        part = _Part.of(self.groups, slots, now, target)
-        self._rehome(part)
         before = self.sites.longer(len(now.site_bps))
-        kept = load_of(part.problem, self.groups.shares[part.entries])
-        part.problem.other_load[:] = before.load - kept
+        part = _Part.of(self.groups, slots, now, target)
+        others = before.load - load_of(part.problem, self.groups.shares[part.entries])
+        self.groups.demand_bps[slots] = demand_bps
+        part.problem.demand_bps[:] = demand_bps
+        part.problem.other_load[:] = others
+        self._rehome(part)
         self._decide(part, now, min_shift)
         self.sites.spilled |= before.spilled
         self.sites.taking |= before.taking
+
+    def change(self, born: Ranked, died: U64) -> None:
+        """Add the groups of `born` and drop those of `died`, whose load goes with them."""
+        gone = self.groups.slots(died)
+        self._release(gone[gone >= 0])
+        self.groups.change(born, died)
+
+    def _release(self, slots: I64) -> None:
+        """Take the load of these groups off the sites."""
+        groups = self.groups
+        slots = slots[groups.demand_bps[slots].any(axis=1)]
+        entries, offsets = groups.entries(slots)
+        owner = np.repeat(np.arange(len(slots)), np.diff(offsets))
+        demand = demand_kbps(groups.demand_bps[slots])
+        add_load(self.sites.load, groups.site[entries], owner, -demand, groups.shares[entries])
 
     def plan(
         self,

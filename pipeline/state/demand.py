@@ -47,14 +47,14 @@ _MAPPED = _U64(0xFFFF)
 class Demand:
     """Blocks by dense id: block_region int32, block_hi, block_lo uint64 (first address).
 
-    `version` changes whenever there are new blocks or their ids have changed meaning (compact).
+    `generation` changes whenever the ids of blocks have changed their meaning (compact).
     """
 
     def __init__(self) -> None:
         self.block_region: Int32 = np.empty(0, dtype=np.int32)
         self.block_hi: UInt64 = np.empty(0, dtype=np.uint64)
         self.block_lo: UInt64 = np.empty(0, dtype=np.uint64)
-        self.version = 0
+        self.generation = 0
         self.starts: Int64 = np.zeros(len(CLASSES), dtype=np.int64)  # sessions begun, ever
         self.bytes: Int64 = np.zeros(len(CLASSES), dtype=np.int64)  # received, ever
         self._index = KeyIndex(np.uint64)
@@ -73,7 +73,7 @@ class Demand:
         return pack(
             "demand",
             {
-                "version": self.version,
+                "generation": self.generation,
                 "window_ms": self._window_ms,
                 "bucket_ms": self._bucket_ms,
                 "starts": self.starts,
@@ -89,7 +89,7 @@ class Demand:
     def from_bytes(cls, data: bytes) -> "Demand":
         """The inverse of `to_bytes`."""
         demand, fields = cls(), unpack("demand", data)
-        demand.version, demand._last = fields["version"], fields["last"]
+        demand.generation, demand._last = fields["generation"], fields["last"]
         demand._window_ms, demand._bucket_ms = fields["window_ms"], fields["bucket_ms"]
         demand.starts, demand.bytes = fields["starts"], fields["bytes"]
         demand._held, demand._ring = fields["held"], fields["ring"]
@@ -116,7 +116,7 @@ class Demand:
         at_ms = np.minimum(frame.get_column("at_ms").to_numpy(), now_ms)
         bucket = at_ms // self._bucket_ms
         late = bucket <= now_ms // self._bucket_ms - len(self._held)
-        region, unplaced = _regions(frame.get_column("appliance"), fleet)
+        region, unplaced = regions_of(frame.get_column("appliance"), fleet)
         account.note(Noted.LATE, int(late.sum()))
         account.note(Noted.UNPLACED_PLAY, int(unplaced.sum()))
         slot = bucket % len(self._held)
@@ -127,15 +127,17 @@ class Demand:
             keys, cell, amount = keys[~lost], cell[~lost], amount.filter(pl.Series(~lost))
         self._add(*_sums(keys, cell, amount, len(CLASSES) * len(self._held)))
 
-    def level_bps(self, now_ms: int) -> Int64:
-        """int64[blocks, 3]: bits per second by class over the complete buckets of the window."""
-        total = np.zeros((len(self), len(CLASSES)), dtype=np.int64)
+    def level_bps(self, now_ms: int, blocks: Int64 | None = None) -> Int64:
+        """int64[blocks, 3]: bits per second by class over the complete buckets of the window; of
+        these blocks, or of all."""
+        chosen = slice(len(self)) if blocks is None else blocks
+        total = np.zeros((len(self) if blocks is None else len(blocks), len(CLASSES)), np.int64)
         if not self._bucket_ms:
             return total
         current = now_ms // self._bucket_ms
         whole = (self._held < current) & (self._held > current - len(self._held))
         for slot in np.flatnonzero(whole).tolist():
-            total += self._ring[slot, : len(self)]
+            total += self._ring[slot, chosen]
         # total * 8000 // window without its overflow
         seconds, rest = np.divmod(total, self._window_ms)
         level: Int64 = seconds * 8000 + rest * 8000 // self._window_ms
@@ -155,7 +157,7 @@ class Demand:
         self._ring = self._ring[:, kept]
         for column in ("block_region", "block_hi", "block_lo", "_last"):
             setattr(self, column, getattr(self, column)[kept])
-        self.version += 1
+        self.generation += 1
         return True
 
     def _add(self, keys: UInt64, cell: UInt64, amount: Int64) -> None:
@@ -183,7 +185,6 @@ class Demand:
             ring = np.zeros((slots, max(len(self), room * 3 // 2), width), dtype=np.int64)
             ring[:, :room] = self._ring
             self._ring = ring
-        self.version += 1
 
     def _turn(self, now_ms: int, config: SteeringConfig) -> None:
         """Turn the ring to `now_ms`: slots that hold what has left it begin anew."""
@@ -224,7 +225,7 @@ def _blocks(keys: UInt64) -> tuple[Int32, UInt64, UInt64]:
     return (keys >> _REGION).astype(np.int32), hi, lo
 
 
-def _regions(appliances: pl.Series, fleet: Fleet) -> tuple[Int32, npt.NDArray[np.bool_]]:
+def regions_of(appliances: pl.Series, fleet: Fleet) -> tuple[Int32, npt.NDArray[np.bool_]]:
     """(region id of each play, -1 none; mask of those whose appliance is not in the inventory)."""
     alive = np.flatnonzero(fleet.region_alive)
     fallback = int(alive[0]) if len(alive) == 1 else -1

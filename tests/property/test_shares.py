@@ -174,6 +174,59 @@ def test_reacting_counts_the_load_that_others_keep() -> None:
     assert shares.groups.shares[:, 0].tolist() == [0, 5_000, 5_000, 10_000, 0]
 
 
+def load_by_hand(shares: RegionShares) -> list[list[int]]:
+    """What the shares of the living groups come to at each site."""
+    groups, load = shares.groups, [[0] * CLASSES for _ in range(SITES)]
+    for slot, (first, end) in enumerate(pairwise(groups.offsets.tolist())):
+        for entry in range(first, end) if groups.alive[slot] else ():
+            for klass, bps in enumerate(groups.demand_bps[slot].tolist()):
+                share = int(groups.shares[entry, klass])
+                load[groups.site[entry]][klass] += -(-bps // 1000) * share
+    return load
+
+
+@given(RANKINGS, RANKINGS, STATUS, DEMAND, DEMAND, st.sets(st.integers(1, 10)), st.data())
+def test_settling_decides_the_groups_named_and_keeps_the_account_of_load(
+    rankings: list[list[int]],
+    more: list[list[int]],
+    status: list[int],
+    demand: list[int],
+    later: list[int],
+    died: set[int],
+    data: st.DataObject,
+) -> None:
+    shares, now = region(rankings), eligibility(status)
+    shares.plan(now, EVERY, np.array(demand).reshape(10, CLASSES)[: len(rankings)], 9_500, 100)
+    shares.change(ranked(more, first_id=100), np.array(sorted(died), np.uint64))
+    groups = shares.groups
+    born = groups.slots(np.arange(100, 100 + len(more), dtype=np.uint64))
+    living = set(np.flatnonzero(groups.alive).tolist()) - set(born.tolist())
+    others = data.draw(st.sets(st.sampled_from(sorted(living)))) if living else set()
+    slots = np.array(sorted({*born.tolist(), *others}), np.int64)
+    before, kept = groups.shares.copy(), ~np.isin(groups.owner, slots)
+    demand_bps = np.resize(np.array(later, np.int64), (len(slots), CLASSES))
+    shares.settle(slots, demand_bps, now, 9_500, 100)
+    check(shares, now)
+    assert (groups.shares == before)[kept].all()
+    assert (groups.demand_bps[slots] == demand_bps).all()
+    assert shares.sites.load.tolist() == load_by_hand(shares)
+
+
+@given(RANKINGS, STATUS, DEMAND, DEMAND)
+def test_settling_all_groups_is_planning(
+    rankings: list[list[int]], status: list[int], demand: list[int], later: list[int]
+) -> None:
+    settled, planned, now = region(rankings), region(rankings), eligibility(status)
+    for shares in (settled, planned):
+        first = np.array(demand).reshape(10, CLASSES)[: len(rankings)]
+        shares.plan(now, EVERY, first, 9_500, 0)
+    then = np.array(later).reshape(10, CLASSES)[: len(rankings)]
+    settled.settle(np.arange(len(rankings)), then, now, 9_500, 0)
+    planned.plan(now, ~EVERY, then, 9_500, 0)
+    assert (settled.groups.shares == planned.groups.shares).all()
+    assert (settled.sites.load == planned.sites.load).all()
+
+
 @given(
     st.lists(st.tuples(RANKINGS, st.sets(st.integers(1, 40), max_size=5)), max_size=4),
     st.lists(st.tuples(STATUS, DEMAND), min_size=2, max_size=4),

@@ -178,20 +178,20 @@ def test_the_largest_sums_do_not_overflow() -> None:
     assert levels(demand) == {"198.18.1.0": [3000 * 10**12 * 8 // 60, 0, 0]}
 
 
-def test_idle_blocks_are_forgotten_once_they_are_many_and_version_tells() -> None:
+def test_idle_blocks_are_forgotten_once_they_are_many_and_generation_tells() -> None:
     demand = Demand()
     fold(demand, play("198.18.1.7", amount=60_000), play("198.18.2.7", amount=1))
-    version = demand.version
+    generation = demand.generation
     assert not demand.compact(NOW_MS)
     later_ms = NOW_MS + IDLE_MS
     fold(demand, play("198.18.2.7", later_ms, amount=60_000), now_ms=later_ms)
-    assert demand.version == version
+    assert demand.generation == generation
     assert demand.compact(later_ms + BUCKET_MS)
-    assert demand.version == version + 1
+    assert demand.generation == generation + 1
     assert levels(demand, later_ms + BUCKET_MS) == {"198.18.2.0": [8000, 0, 0]}
     assert not demand.compact(later_ms + BUCKET_MS)
     fold(demand, play("198.18.9.7", later_ms), now_ms=later_ms)
-    assert demand.version == version + 2
+    assert demand.generation == generation + 1  # new blocks come behind the others
     assert blocks(demand) == ["198.18.2.0", "198.18.9.0"]
     assert not Demand().compact(NOW_MS)
 

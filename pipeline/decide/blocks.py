@@ -1,0 +1,71 @@
+"""Which served group a client block belongs to: by the longest prefix around it.
+
+Idea: there are some ten thousand blocks and few changes, so what was found is kept and only what
+may be wrong is looked for again: the prefix around a block when the block is new or prefixes came
+or went; the place of its group among the served ones when that place now holds another group. Both
+follow from the demand, the table and the served groups as they are, so nothing of it is part of a
+snapshot.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.decide.groups import RegionTable
+from pipeline.decide.serving import ServedGroups
+from pipeline.state.demand import Demand
+
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+
+
+class Blocks:
+    """The blocks of one region, in the order of their ids."""
+
+    def __init__(self) -> None:
+        self._seen = (-1, 0)  # generation of the demand's ids, and how many there were
+        self._shape = -1
+        self._versions = (-1, -1)
+        self._block: I64 = np.empty(0, np.int64)
+        self._around: I32 = np.empty(0, np.int32)  # the longest prefix, by its id in the routes
+        self._slot: I64 = np.empty(0, np.int64)  # of the served group; -1: none
+
+    def served(
+        self, region: int, demand: Demand, table: RegionTable, groups: ServedGroups
+    ) -> tuple[I64, I64]:
+        """(block, slot) of every block of the region that lies in a prefix that is served."""
+        if self._follow(region, demand, table) or self._versions != (table.version, groups.version):
+            self._versions = (table.version, groups.version)
+            self._place(table, groups)
+        served = np.flatnonzero(self._slot >= 0)
+        return self._block[served], self._slot[served]
+
+    def _follow(self, region: int, demand: Demand, table: RegionTable) -> bool:
+        """Find the prefixes around blocks where they are not known; whether there were such."""
+        if demand.generation != self._seen[0]:
+            self._seen, self._shape = (demand.generation, 0), table.shape
+            self._block, self._slot = self._block[:0], self._slot[:0]
+            self._around = self._around[:0]
+        moved, self._shape = table.shape != self._shape, table.shape
+        if moved:
+            block = self._block
+            self._around = table.longest(demand.block_hi[block], demand.block_lo[block])
+        first, self._seen = self._seen[1], (demand.generation, len(demand))
+        fresh = first + np.flatnonzero(demand.block_region[first:] == region)
+        if not len(fresh):
+            return moved
+        around = table.longest(demand.block_hi[fresh], demand.block_lo[fresh])
+        self._block = np.concatenate([self._block, fresh])
+        self._around = np.concatenate([self._around, around])
+        self._slot = np.concatenate([self._slot, np.full(len(fresh), -1, np.int64)])
+        return True
+
+    def _place(self, table: RegionTable, groups: ServedGroups) -> None:
+        """Bring the slots up to the groups that the blocks are in now."""
+        group = table.groups_of(self._around)
+        inside = group >= 0
+        wanted = table.group_id[group]  # of no meaning where outside
+        known = (self._slot >= 0) & (self._slot < len(groups.alive))
+        at = np.where(known, self._slot, 0)
+        right = known & inside & (groups.group[at] == wanted) & groups.alive[at]
+        lost = np.flatnonzero(~right)
+        self._slot[lost] = np.where(inside[lost], groups.slots(wanted[lost]), -1)
