@@ -8,7 +8,7 @@ and the eligibility of sites. A TICK or TAKEOVER also takes routes, paths and de
 tables; an URGENT cut reacts only where eligibility changed, with the demand last planned for:
 nothing in it costs time in proportion to prefixes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -115,6 +115,11 @@ def step(cell: Cell, rows: Mapping[str, TopicRows], cut: Cut, config: SteeringCo
         refused=account.refused,
         epoch=_epoch(cell, account),
     )
+
+
+def current(cell: Cell, topic: str, keys: Collection[bytes]) -> dict[bytes, bytes | None]:
+    """What the cell has published under these keys of a table topic; None: nothing."""
+    return cell.ledger.current(topic, keys, cell.fleet.sites.names)
 
 
 def reconcile(cell: Cell, topic: str, held: Mapping[bytes, bytes]) -> list[Record]:

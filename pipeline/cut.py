@@ -65,13 +65,13 @@ class Cut:
 class CutSequence:
     """Tells, cut by cut in the order of the log, which of them count.
 
-    `whole`: the log is read from its very first record. Where its beginning is gone (retention),
-    the first cut found is taken on trust, and so is a higher one until two have followed each
-    other: the one found first may be a zombie's.
+    `whole`: the log is read from its very first record, or from behind `last`, which counted. Where
+    its beginning is gone (retention), the first cut found is taken on trust, and so is a higher one
+    until two have followed each other: the one found first may be a zombie's.
     """
 
-    def __init__(self, *, whole: bool) -> None:
-        self.last: Cut | None = None
+    def __init__(self, *, whole: bool, last: Cut | None = None) -> None:
+        self.last = last
         self._trusting = not whole
 
     def take(self, cut: Cut) -> bool:

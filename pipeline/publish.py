@@ -5,7 +5,7 @@ that to know: the bytes of a site's weights, a hash per group, and of a million 
 arrays. The table hash (L4) is kept up by subtracting what a changed record was and adding what it
 is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +30,7 @@ from schemas.registry import LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES
 KEY = np.dtype("S17")
 Keys = npt.NDArray[np.bytes_]
 _CHUNK = 65_536
+_GROUP, _PREFIX = 8, KEY.itemsize  # bytes of a key before the region
 
 
 def keys_of(prefix: U8) -> Keys:
@@ -102,6 +103,14 @@ class PublishedPrefixes:
             at = np.searchsorted(self.keys, fresh[order])
             self.keys = np.insert(self.keys, at, fresh[order])
             self.group = np.insert(self.group, at, diff.set_group[~diff.known][order])
+
+    def records(self, keys: Keys, region: str) -> dict[bytes, bytes]:
+        """Key -> value of the records of those of these prefixes that are published."""
+        at, known = self._find(keys)
+        prefix = bytes_of(keys[known])
+        values = prefix_values(prefix, self.group[at[known]], region)
+        block = Block(STEERING_PREFIXES.name, prefix_keys(prefix, region), values)
+        return {one.key: one.value or b"" for one in block.records()}
 
     def _find(self, keys: Keys) -> tuple[I64, npt.NDArray[np.bool_]]:
         if not len(self.keys):
@@ -247,6 +256,31 @@ class Ledger:
         if empty:
             return []
         return records + [Record(topic, key, None) for key in held if key not in kept]
+
+    def current(
+        self, topic: str, keys: Collection[bytes], names: list[str]
+    ) -> dict[bytes, bytes | None]:
+        """What the cell publishes under these keys of one table topic: None where it publishes
+        nothing. Empty when it publishes nothing on the topic at all: that is left alone (L7)."""
+        found: dict[bytes, bytes | None] = dict.fromkeys(sorted(keys))
+        if topic == LB_WEIGHTS.name:
+            found |= {key: self.weights[key] for key in found if key in self.weights}
+            return found if self.weights else {}
+        for region, groups in self.groups.items() if topic == STEERING_GROUPS.name else ():
+            asked = [key[:_GROUP] for key in found if key[_GROUP:] == region.encode()]
+            whole = b"".join(one for one in asked if len(one) == _GROUP)
+            slots = groups.slots(np.frombuffer(whole, ">u8").astype(np.uint64))
+            slots = slots[slots >= 0]
+            slots = slots[groups.alive[slots] & (groups.record_hash[slots] != 0)]
+            found |= dict(_encoded(region, groups, slots, names))
+        for region, prefixes in self.prefixes.items() if topic == STEERING_PREFIXES.name else ():
+            asked = [key[:_PREFIX] for key in found if key[_PREFIX:] == region.encode()]
+            whole = b"".join(one for one in asked if len(one) == _PREFIX)
+            found |= prefixes.records(np.frombuffer(whole, KEY), region)
+        levels: Mapping[str, Sized] = (
+            self.groups if topic == STEERING_GROUPS.name else self.prefixes
+        )
+        return found if any(map(len, levels.values())) else {}
 
     def _swap(self, old: int, new: int) -> None:
         self.table_hash = (self.table_hash - old + new) % MODULUS

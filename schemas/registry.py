@@ -22,6 +22,7 @@ class Role(StrEnum):
     LOG = "log"  # the cut log itself, co-partitioned with the inputs
     TABLE = "table"  # what followers hold: co-partitioned, part of the table hash
     REPORT = "report"  # what people and tools read: co-partitioned
+    STATE = "state"  # snapshots of the cells: co-partitioned with the inputs
     SHARED = "shared"  # one partition, the same for every cell
 
 
@@ -128,6 +129,17 @@ STEERING_DEAD_LETTERS = Topic(
     Cleanup.DELETE,
     7 * DAY_MS,
 )
+#: The changelog of the Faust table `cells`; Faust derives its name from the app's and the table's.
+#: What was overwritten less than an hour ago is still there, for tools that go back in time.
+CELLS_CHANGELOG = Topic(
+    "edgesteer-cells-changelog",
+    Role.STATE,
+    (),
+    "term, then section, part, chunk and place; or the commit record",
+    "workers",
+    Cleanup.COMPACT,
+    compaction_lag_ms=DAY_MS // 24,
+)
 SIM_CONTROL = Topic(
     "sim.control", Role.SHARED, ("SimCommand",), "entity", "edgesteer sim", Cleanup.DELETE, DAY_MS
 )
@@ -150,6 +162,7 @@ TOPICS: tuple[Topic, ...] = (
     STEERING_CONFIG,
     *TABLES,
     *REPORTS,
+    CELLS_CHANGELOG,
     SIM_CONTROL,
 )
 BY_NAME: dict[str, Topic] = {topic.name: topic for topic in TOPICS}

@@ -30,15 +30,18 @@ from topologies.inbox import Inbox
 class Plane:
     """Workers and a fleet on `broker`; a context manager that ends what it started."""
 
-    def __init__(self, broker: TestBroker, folder: Path, workers: int) -> None:
-        self._broker, self._folder = broker, folder
+    def __init__(
+        self, broker: TestBroker, folder: Path, workers: int, options: Sequence[str] = ()
+    ) -> None:
+        """`options`: more of `edgesteer worker`'s."""
+        self._broker, self._folder, self._options = broker, folder, options
         config = folder / "edgesteer.toml"
         config.write_text(CONFIG)
         self.workers = [self._worker(f"w{number}", config) for number in range(workers)]
 
     def _worker(self, name: str, config: Path) -> Child:
         args = ["worker", "--broker", self._broker.settings.bootstrap, "--name", name]
-        args += ["--config", str(config), "--datadir", str(self._folder / name)]
+        args += ["--config", str(config), "--datadir", str(self._folder / name), *self._options]
         if not self._broker.is_kafka:
             args.append("--static-member")  # nobody else takes its place there
         return Child(name, args, self._folder / f"{name}.log")

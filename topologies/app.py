@@ -1,8 +1,8 @@
 """The Faust app: one topology, two agents and nothing decided in either.
 
 Faust gives group membership, the assignment of co-partitioned topics (which it keeps together only
-where a table is declared: hence the table `cells`), the changelog that snapshots will go to, and
-the life cycle. The agents hand over what they are given; decisions fall at cuts (runner.py).
+where a table is declared), the table `cells` with its changelog, which hold the snapshots, and the
+life cycle. The agents hand over what they are given; decisions fall at cuts (runner.py).
 """
 
 from collections.abc import Callable, Iterator
@@ -21,6 +21,9 @@ from topologies.transport import CellTransport, RawSchema
 
 log = structlog.get_logger("edgesteer.app")
 
+#: Consumer group, and with the table's name what the changelog is called (registry).
+APP_ID, CELLS_TABLE = "edgesteer", "cells"
+
 #: Apache Kafka evicts a silent member after this; a take-over by another worker takes as long.
 SESSION_TIMEOUT_S = 8.0
 FETCH_BYTES = 4 << 20
@@ -33,12 +36,11 @@ STORE_OPTIONS = {"block_cache_size": 8 << 20, "write_buffer_size": 4 << 20}
 @dataclass(frozen=True, slots=True)
 class AppOptions:
     """What the Faust app needs to know. `instance_id`: a static group member id (embedded broker
-    only: docs/adr/0018); `app_id`: consumer group and prefix of the changelog."""
+    only: docs/adr/0018)."""
 
     broker: BrokerSettings
     datadir: Path
     partitions: int
-    app_id: str = "edgesteer"
     instance_id: str | None = None
 
 
@@ -49,7 +51,7 @@ class CellApp(faust.App):  # type: ignore[misc]  # faust is untyped
         self.cells = cells
         options.datadir.mkdir(parents=True, exist_ok=True)  # Faust makes it without parents
         super().__init__(
-            options.app_id,
+            APP_ID,
             broker=[f"kafka://{server}" for server in options.broker.bootstrap.split(",")],
             broker_credentials=_credentials(options.broker),
             broker_session_timeout=SESSION_TIMEOUT_S,
@@ -84,12 +86,12 @@ def build_app(options: AppOptions, cells: Cells) -> CellApp:
     inputs = app.topic(*[topic.name for topic in INPUTS], **raw)
     cuts = app.topic(STEERING_CUTS.name, **raw)
     app.Table(
-        "cells",
+        CELLS_TABLE,
         key_type=bytes,
         value_type=bytes,
         partitions=options.partitions,
         options=STORE_OPTIONS,
-        help="Declared so that the partitions of one region stay together.",
+        help="Snapshots (snapshots.py); and what keeps the partitions of one region together.",
     )
 
     async def rows(stream: Any) -> None:

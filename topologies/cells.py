@@ -1,8 +1,8 @@
 """The cells of one worker: which partitions it has, and what reaches which.
 
 Faust tells which partitions are ours by asking where to read on (`seek_offsets`). A partition that
-stayed ours through a rebalance goes on from its inbox's position; a new one starts at the
-beginning of its log; one that went away is forgotten with everything it knew.
+stayed ours through a rebalance goes on from its inbox's position; a new one starts from its newest
+snapshot, or at the beginning of its log; one that went away is forgotten with everything it knew.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from topologies.configs import Configs
 from topologies.inbox import Inbox
 from topologies.publishing import Publishing
 from topologies.runner import CellRunner, Phase
+from topologies.snapshots import Snapshots
 
 log = structlog.get_logger("edgesteer.cells")
 
@@ -46,6 +47,7 @@ class Cells:
         clock: Clock,
         configs: Configs,
         publishing: Publishing,
+        snapshots: Snapshots,
         on_failure: Callable[[BaseException], None],
     ) -> None:
         """`on_failure`: a runner cannot go on (the worker must exit with that reason)."""
@@ -55,6 +57,7 @@ class Cells:
         self._paused: set[TP] = set()
         self._writer, self._clock = writer, clock
         self._configs, self._publishing, self.on_failure = configs, publishing, on_failure
+        self._snapshots, self._restoring = snapshots, set[int]()
         self.consumer: object = None  # Faust's consumer, known once the app has started
 
     # assignment ---------------------------------------------------------------------------------
@@ -92,20 +95,28 @@ class Cells:
         inputs = [TP(topic.name, p) for topic in INPUTS for p in partitions]
         earliest = await consumer.earliest_offsets(*logs.values(), *inputs)  # type: ignore[attr-defined]
         ends = await consumer.highwaters(*logs.values())  # type: ignore[attr-defined]
+        self._restoring = set(partitions)
         for partition, tp in logs.items():
-            inbox = Inbox(
-                {one.topic: earliest[one] for one in inputs if one.partition == partition}
-            )
+            found = await self._snapshots.find(partition, self.partitions, earliest[tp])
+            self._restoring.discard(partition)
+            starts = {one.topic: earliest[one] for one in inputs if one.partition == partition}
+            if found.commit is not None:
+                starts |= found.commit.cut.offsets
             runner = CellRunner(
                 partition,
                 self.partitions,
                 writer=self._writer,
-                inbox=inbox,
-                log_next=earliest[tp],
+                inbox=Inbox(starts),
+                log_begin=earliest[tp],
                 log_end=ends[tp],
+                found=found,
                 clock=self._clock,
                 configs=self._configs,
                 publishing=self._publishing,
+                snapshots=self._snapshots,
+                standing=self._publishing.standing(
+                    partition, found.commit.verified if found.commit else None
+                ),
                 on_progress=self._throttle,
             )
             self.runners[partition] = runner
@@ -195,10 +206,10 @@ class Cells:
 
     def readiness(self) -> dict[int, str]:
         """Partition -> phase, in words; all `leading` means ready."""
-        words: dict[int, str] = {}
+        words = dict.fromkeys(sorted(self._restoring), "restoring its snapshot")
         for partition, runner in sorted(self.runners.items()):
             phase = runner.phase.name.lower()
             if runner.phase is Phase.CATCHING_UP:
-                phase += f" at {runner.log_next} of {runner.log_end}"
+                phase += f": cut log at {runner.log_next} of {runner.log_end}"
             words[partition] = phase
         return words

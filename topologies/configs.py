@@ -45,7 +45,7 @@ class Configs:
             ) from None
 
     async def _load(self) -> None:
-        for value in (await self._readback.table(STEERING_CONFIG.name, 0)).values():
+        for value in (await self._readback.table(STEERING_CONFIG.name, 0))[0].values():
             _, record = decode(value)
             config = SteeringConfig.model_validate(orjson.loads(record["config"]))
             self._known[config.hash()] = config

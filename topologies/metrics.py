@@ -57,6 +57,24 @@ TABLE = Gauge(
     "edgesteer_table_records", "Live records by table topic.", ["partition", "topic"],
     registry=REGISTRY,
 )  # fmt: skip
+SNAPSHOT_MS = Histogram(
+    "edgesteer_snapshot_ms",
+    "Taking a snapshot: how long the next cut may have waited for it.",
+    buckets=_MS,
+    registry=REGISTRY,
+)
+SNAPSHOT_BYTES = Counter(
+    "edgesteer_snapshot_bytes", "Bytes of snapshots written.", ["partition"], registry=REGISTRY
+)
+SNAPSHOT_CUT = Gauge(
+    "edgesteer_snapshot_cut", "Cut of the last whole snapshot.", ["partition"], registry=REGISTRY
+)
+OVERWRITTEN = Counter(
+    "edgesteer_overwritten",
+    "Records of others on our table topics that were put right.",
+    ["topic"],
+    registry=REGISTRY,
+)
 PHASE = Gauge(
     "edgesteer_cell_phase",
     "0 catching up, 1 taking over, 2 leading, 3 superseded.",

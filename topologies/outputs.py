@@ -10,7 +10,7 @@ is lost without a word.
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
 
@@ -24,6 +24,14 @@ from topologies import metrics
 REQUEST_BYTES_MAX = 8 << 20
 BATCH_BYTES = 512 << 10
 BATCHES_IN_FLIGHT = 8  # bounds memory when a whole table is sent
+
+
+class Written(NamedTuple):
+    """Records of ours that stand side by side on a topic: from `start` to before `end`."""
+
+    topic: str
+    start: int
+    end: int
 
 
 class Outputs:
@@ -61,14 +69,14 @@ class Outputs:
             key=config_hash.encode(),
         )
 
-    async def publish(self, cut: Cut, records: Iterable[Record | Block]) -> dict[str, int]:
-        """Send all records in order, with the cut in their headers; topic -> end offset after the
-        last record of that topic. Returns when every one is acknowledged; raises KafkaError."""
+    async def publish(self, cut: Cut, records: Iterable[Record | Block]) -> list[Written]:
+        """Send all records in order, with the cut in their headers; where they stand now. Returns
+        when every one is acknowledged; raises KafkaError."""
         headers = [(HEADER, pack_cut(cut.partition, cut.number, cut.term))]
-        ends: dict[str, int] = {}
+        written: list[Written] = []
         for topic, run in _runs(records):
-            ends[topic] = await self._send_run(topic, cut.partition, run, headers)
-        return ends
+            written += await self._send_run(topic, cut.partition, run, headers)
+        return written
 
     async def _send_run(
         self,
@@ -76,11 +84,11 @@ class Outputs:
         partition: int,
         records: Iterator[Record],
         headers: Sequence[tuple[str, bytes]],
-    ) -> int:
-        """Send one topic's records as full batches; the end offset after the last."""
+    ) -> list[Written]:
+        """Send one topic's records as full batches."""
         pending: list[asyncio.Future[Any]] = []
         counts: list[int] = []
-        end = 0
+        written: list[Written] = []
         batch = self._producer.create_batch()
         for record in records:
             fits = batch.append(key=record.key, value=record.value, timestamp=None, headers=headers)
@@ -90,23 +98,25 @@ class Outputs:
                 batch = self._producer.create_batch()
                 batch.append(key=record.key, value=record.value, timestamp=None, headers=headers)
                 if len(pending) >= BATCHES_IN_FLIGHT:
-                    end = await _acknowledged(topic, pending, counts)
+                    written += await _acknowledged(topic, pending, counts)
         if batch.record_count():
             pending.append(await self._producer.send_batch(batch, topic, partition=partition))
             counts.append(batch.record_count())
-        return await _acknowledged(topic, pending, counts) if pending else end
+        return written + await _acknowledged(topic, pending, counts)
 
 
-async def _acknowledged(topic: str, pending: list[asyncio.Future[Any]], counts: list[int]) -> int:
-    """Await and empty `pending`; the end offset after its last batch."""
-    end = 0
+async def _acknowledged(
+    topic: str, pending: list[asyncio.Future[Any]], counts: list[int]
+) -> list[Written]:
+    """Await and empty `pending`; where its batches stand."""
+    written: list[Written] = []
     for future, count in zip(pending, counts, strict=True):
         metadata = await future
         metrics.PUBLISHED.labels(topic).inc(count)
-        end = metadata.offset + count
+        written.append(Written(topic, metadata.offset, metadata.offset + count))
     pending.clear()
     counts.clear()
-    return end
+    return written
 
 
 def _runs(records: Iterable[Record | Block]) -> Iterator[tuple[str, Iterator[Record]]]:

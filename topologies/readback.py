@@ -6,19 +6,23 @@ the start. It gates on `position()`, not on the records seen: control records ta
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
+from pipeline.cut import Cut
+from pipeline.errors import WireError
 from pipeline.wire.decode import decode
 from pipeline.wire.headers import HEADER, unpack_cut
-from schemas.registry import STEERING_EPOCHS, TABLES
+from schemas.registry import STEERING_CUTS, STEERING_EPOCHS, TABLES
 
 #: A broker answers a connection's requests in order: behind a fetch of nothing, which it holds back
 #: for half a second unless told otherwise, each question for an offset took as long.
 FETCH_WAIT_MS = 5
+_EPOCHS_READ = 100  # the newest, among which the last cut's is
 
 
 class Readback:
@@ -41,26 +45,54 @@ class Readback:
 
     async def end_offset(self, topic: str, partition: int) -> int:
         """The offset that the next record of this partition will get."""
-        tp = TopicPartition(topic, partition)
-        ends = await self._consumer.end_offsets([tp])
-        return int(ends[tp])
+        return (await self.ends([topic], partition))[topic]
 
-    async def table(self, topic: str, partition: int) -> dict[bytes, bytes]:
-        """Key -> last value of a compacted partition, deleted keys left out."""
+    async def ends(self, topics: Iterable[str], partition: int) -> dict[str, int]:
+        """The same, of several topics at once."""
+        ends = await self._consumer.end_offsets([TopicPartition(one, partition) for one in topics])
+        return {tp.topic: int(end) for tp, end in ends.items()}
+
+    async def table(self, topic: str, partition: int) -> tuple[dict[bytes, bytes], int]:
+        """Key -> last value of a compacted partition, deleted keys left out; and the offset up to
+        which that is so."""
         held: dict[bytes, bytes] = {}
-        async for record in self._read(topic, partition):
+        end = await self.end_offset(topic, partition)
+        async for record in self._read(topic, partition, end=end):
             if record.key is None:
                 continue
             if record.value is None:
                 held.pop(record.key, None)
             else:
                 held[record.key] = record.value
-        return held
+        return held, end
+
+    async def written_by_others(
+        self, topic: str, partition: int, start: int, end: int, term: int
+    ) -> dict[bytes, bytes | None]:
+        """Key -> last value of what stands from `start` to before `end` and was not written under
+        `term`."""
+        found: dict[bytes, bytes | None] = {}
+        async for record in self._read(topic, partition, start=start, end=end):
+            if record.key is not None and _term(record) != term:
+                found[record.key] = record.value
+        return found
+
+    async def cut_at(self, partition: int, offset: int) -> Cut | None:
+        """The cut that stands at `offset` of the cut log; None when none stands there (any
+        more)."""
+        found: Cut | None = None
+        async for record in self._read(STEERING_CUTS.name, partition, start=offset, end=offset + 1):
+            with suppress(WireError):
+                name, fields = decode(record.value or b"")
+                found = Cut.from_record(fields) if name == "Cut" else None
+        return found
 
     async def last_epoch(self, partition: int) -> int:
         """Number of the last cut of `partition` that an Epoch closed; 0 when there is none."""
         last = 0
-        async for record in self._read(STEERING_EPOCHS.name, partition, last_records=100):
+        end = await self.end_offset(STEERING_EPOCHS.name, partition)
+        start = max(0, end - _EPOCHS_READ)
+        async for record in self._read(STEERING_EPOCHS.name, partition, start=start, end=end):
             if record.value is not None:
                 last = max(last, decode(record.value)[1]["cut"])
         return last
@@ -77,19 +109,29 @@ class Readback:
         return highest
 
     async def _read(
-        self, topic: str, partition: int, last_records: int | None = None
+        self, topic: str, partition: int, *, start: int = 0, end: int | None = None
     ) -> AsyncIterator[ConsumerRecord]:
-        """Every record (or about the `last_records` last ones) up to the present end."""
+        """Every record from `start` to before `end`, by default from the first to the present
+        end."""
         tp = TopicPartition(topic, partition)
         async with self._lock:
             self._consumer.assign([tp])
-            end = (await self._consumer.end_offsets([tp]))[tp]
-            start = (await self._consumer.beginning_offsets([tp]))[tp]
-            if last_records is not None:
-                start = max(start, end - last_records)
-            self._consumer.seek(tp, start)
+            there = (await self._consumer.end_offsets([tp]))[tp]
+            end = there if end is None else min(end, there)
+            begin = (await self._consumer.beginning_offsets([tp]))[tp]
+            self._consumer.seek(tp, max(start, begin))
             while await self._consumer.position(tp) < end:
                 batches = await self._consumer.getmany(tp, timeout_ms=1000)
                 for record in batches.get(tp, ()):
-                    yield record
+                    if record.offset < end:
+                        yield record
             self._consumer.unsubscribe()
+
+
+def _term(record: ConsumerRecord) -> int:
+    """The term under which a record was written; -1 when it does not say."""
+    for name, value in record.headers:
+        if name == HEADER and value is not None:
+            with suppress(ValueError):
+                return unpack_cut(value)[2]
+    return -1

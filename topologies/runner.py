@@ -1,12 +1,15 @@
 """One cell in operation: reads the cut log, folds, publishes, and, while it leads, makes the cuts.
 
-    CATCHING_UP   fold every cut that the log held when the partition was given to us, silently
+    CATCHING_UP   from the newest snapshot (or the log's beginning) fold every cut that the log held
+                  when the partition was given to us, silently
     TAKING_OVER   append a cut with term + 1 and wait until the log gives it back as one that counts
     LEADING       tick about once a second, or at once on urgent news; one cut at a time
     SUPERSEDED    somebody's later term counts: fold along, say nothing
 
 A cut of ours is acted on only after it was read back (docs/adr/0001: the log decides who
-speaks). Cuts that have no Epoch are published again by whoever takes over, and no others.
+speaks). Cuts that have no Epoch are published again by whoever takes over, and no others. While it
+leads, the cell is written down every so many cuts (snapshots.py), which the next cut waits for only
+until what changed is copied.
 """
 
 import asyncio
@@ -23,6 +26,7 @@ from pipeline.config import CODE_VERSION
 from pipeline.cut import Cause, Cut, CutSequence
 from pipeline.decide.urgent import is_urgent
 from pipeline.effects import Effects
+from pipeline.snapshot.chunks import Chunks, Plan
 from pipeline.wire.rows import TopicRows
 from schemas.registry import APPLIANCE_HEALTH, FLEET_INVENTORY, TABLES
 from topologies import metrics
@@ -31,11 +35,15 @@ from topologies.clock import Clock, wait_any
 from topologies.configs import Configs
 from topologies.inbox import Inbox
 from topologies.publishing import Folded, Publishing
+from topologies.snapshots import Found, Snapshots
+from topologies.standing import Standing
 
 log = structlog.get_logger("edgesteer.cell")
 
 #: What an urgent cut takes: news of the fleet. The busy topics wait for the tick.
 URGENT_TOPICS = (FLEET_INVENTORY.name, APPLIANCE_HEALTH.name)
+#: Cuts that a superseded cell keeps before it asks which of them are closed.
+_UNPUBLISHED_MAX = 5
 
 
 class Phase(IntEnum):
@@ -55,28 +63,41 @@ class CellRunner:
         *,
         writer: str,
         inbox: Inbox,
-        log_next: int,
+        log_begin: int,
         log_end: int,
+        found: Found,
         clock: Clock,
         configs: Configs,
         publishing: Publishing,
+        snapshots: Snapshots,
+        standing: Standing,
         on_progress: Callable[["CellRunner"], None],
     ) -> None:
-        """`log_next`, `log_end`: where reading the cut log starts, and where it ended when the
-        partition was given to us. `on_progress` is called after every fold (to resume fetching)."""
+        """`log_begin`, `log_end`: the first offset of the cut log, and its end when the partition
+        was given to us. `found`: the snapshot to begin from, if there is one; `inbox` begins where
+        its cut ends. `on_progress` is called after every fold (to resume fetching)."""
         self.partition, self.partitions = partition, partitions
-        self.inbox, self.log_next, self.log_end = inbox, log_next, log_end
+        self.inbox, self.log_end = inbox, log_end
         self.phase = Phase.CATCHING_UP
         self.moved_at = monotonic()  # when anything last came or was folded
-        self.last: Cut | None = None  # that was folded
-        self._whole = log_next == 0
-        self._sequence = CutSequence(whole=self._whole)
+        self.cell = found.cell or Cell(partition, partitions)
+        self.last = found.commit.cut if found.commit else None  # that was folded
+        self.log_next = found.commit.log_next if found.commit else log_begin
+        self._folded_to = self.log_next  # offset of the cut log behind the last cut folded
+        self._whole = log_begin == 0 or found.commit is not None
+        self._sequence = CutSequence(whole=self._whole, last=self.last)
         self._before = (0, 0)  # number and term of the last cut of a log that holds none any more
         self._given_back = False  # by a rebalance: somebody may have led in between
-        self.cell = Cell(partition, partitions)
+        #: Folded and made by others: published again by us unless an Epoch closes it meanwhile.
+        self._unpublished: list[Folded] = []
+        #: A cut of other code was folded: what it published is not what it would by this code.
+        self._other_code = self.last is not None and self.last.code_version != CODE_VERSION
+        self._snapshots, self._standing, self._chunks = snapshots, standing, found.chunks
+        self._writing: asyncio.Task[None] | None = None  # a snapshot
+        self._snapshot_due_at = 0  # number of a cut
         self._writer, self._clock = writer, clock
         self._configs, self._publishing, self._on_progress = configs, publishing, on_progress
-        self._waiting: deque[Cut] = deque()  # read, not folded
+        self._waiting: deque[tuple[Cut, int]] = deque()  # read, not folded; each with its offset
         self._news = asyncio.Event()  # a cut or rows came
         self._urgent = asyncio.Event()
         self._released = asyncio.Event()  # cleared while a rebalance is under way
@@ -98,7 +119,7 @@ class CellRunner:
         """A record of the cut log came; one that was seen before (a refetch) is dropped."""
         if offset >= self.log_next:
             self.log_next = offset + 1
-            self._waiting.append(cut)
+            self._waiting.append((cut, offset))
             self._news.set()
 
     def hold(self) -> None:
@@ -117,62 +138,86 @@ class CellRunner:
 
     def needed(self, topic: str) -> int:
         """The offset up to which rows of `topic` are waited for; 0 when none are."""
-        return self._waiting[0].offsets.get(topic, 0) if self._waiting else 0
+        return self._waiting[0][0].offsets.get(topic, 0) if self._waiting else 0
 
     # life ---------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Live until cancelled. Raises KafkaError and LogError: the worker then exits."""
-        await self._catch_up()
-        while True:
-            await self._released.wait()
-            if self.phase is Phase.TAKING_OVER:
-                await self._take_over()
-            elif self.phase is Phase.LEADING:
-                await self._lead()
-            elif self._waiting:
-                await self._read_one()
-            else:
-                await self._wait_for_news()
+        try:
+            await self._catch_up()
+            while True:
+                await self._released.wait()
+                if self.phase is Phase.TAKING_OVER:
+                    await self._take_over()
+                elif self.phase is Phase.LEADING:
+                    await self._lead()
+                else:
+                    await self._follow()
+        finally:
+            if self._writing is not None:
+                self._writing.cancel()
 
     async def _catch_up(self) -> None:
         began, cuts = perf_counter(), 0
         if self.log_end > self.log_next:
             log.info(
-                "folding the log from its beginning",
-                partition=self.partition,
-                begin=self.log_next,
-                end=self.log_end,
-            )
-        unpublished: list[Folded] = []
+                "folding the log", partition=self.partition, begin=self.log_next, end=self.log_end,
+                after_cut=self.last.number if self.last else 0,
+            )  # fmt: skip
         last_epoch = await self._publishing.last_epoch(self.partition)
         while self.log_next < self.log_end or self._waiting:
             folded = await self._read_one()
             if folded is not None:
                 cuts += 1
-                if folded.cut.number > last_epoch and folded.cut.code_version == CODE_VERSION:
-                    unpublished.append(folded)
-        for folded in unpublished:
-            await self._publishing.publish(folded)
+                if folded.cut.number > last_epoch:
+                    self._unpublished.append(folded)
         if self.last is None and not self._whole:
             self._before = await self._publishing.highest_cut(self.partition)
         self._enter(Phase.TAKING_OVER)
-        log.info(
-            "caught up", partition=self.partition, cuts=cuts,
-            published_again=len(unpublished), seconds=round(perf_counter() - began, 2),
-        )  # fmt: skip
+        seconds = round(perf_counter() - began, 2)
+        log.info("caught up", partition=self.partition, cuts=cuts, seconds=seconds)
+
+    async def _follow(self) -> None:
+        """Fold what the leader decides, and know what it would leave unpublished if it died."""
+        if not self._waiting:
+            await self._wait_for_news()  # also that the partition was given back
+            return
+        folded = await self._read_one()
+        if folded is not None:
+            self._unpublished.append(folded)
+            if len(self._unpublished) > _UNPUBLISHED_MAX:
+                await self._forget_published()
+
+    async def _forget_published(self) -> None:
+        last_epoch = await self._publishing.last_epoch(self.partition)
+        self._unpublished = [one for one in self._unpublished if one.cut.number > last_epoch]
 
     async def _take_over(self) -> None:
+        await self._forget_published()
+        for folded in self._unpublished:
+            if folded.cut.code_version == CODE_VERSION:
+                log.info("published again", partition=self.partition, cut=folded.cut.number)
+                await self._publishing.publish(folded, self._standing)
+        self._unpublished = []
         fresh = self.last is None and self._whole
         _, term = (self.last.number, self.last.term) if self.last else self._before
         cut = self._next_cut(Cause.TAKEOVER, term=term + 1)
-        folded = await self._append_and_read_back(cut)
-        if folded is None:
+        taken = await self._append_and_read_back(cut)
+        if taken is None:
             return  # another cut counted first: its term is in self.last now, try above it
-        if not fresh:
-            folded.effects.tables = await self._publishing.reconcile(self.cell)
-        await self._publishing.publish(folded, reconciled=not fresh)
+        if fresh:
+            await self._standing.begin()
+        else:
+            await self._put_right(taken)
+        await self._publishing.publish(taken, self._standing, reconciled=not fresh)
         self._enter(Phase.LEADING)
+        self._chunks = self._chunks.under(cut.term)
+        # The state that other code left was brought up to date by this code: from now on it is
+        # what the snapshot says, not what one folds from before.
+        self._snapshot_due_at = cut.number + (0 if self._other_code else self._snapshots.every_cuts)
+        self._other_code = False
+        self._snapshot()
         # What a cell holds stays: the collector need not walk it, which took 70 ms with a million
         # prefixes, in which no urgent cut could be made. (Cells thaws it when a cell goes away.)
         gc.freeze()
@@ -190,12 +235,47 @@ class CellRunner:
         folded = await self._append_and_read_back(cut)
         if folded is not None:
             self._given_back = False
-            await self._publishing.publish(folded)
+            if cut.cause is Cause.TICK:
+                await self._standing.look(cut.term)
+                folded.effects.tables += self._standing.corrections(self.cell)
+            await self._publishing.publish(folded, self._standing)
+            self._snapshot()
             return
         log.warning("superseded", partition=self.partition, by=self.last.writer)
         # Whoever led while a rebalance was under way has lost the partition to us again.
         self._enter(Phase.TAKING_OVER if self._given_back else Phase.SUPERSEDED)
         self._given_back = False
+
+    async def _put_right(self, taken: Folded) -> None:
+        """Make what is published at a take-over leave just the cell's tables on the topics."""
+        if self._other_code or not self._standing.known:
+            taken.effects.tables = await self._standing.reconciled(self.cell)
+        else:
+            await self._standing.look(taken.cut.term)
+            taken.effects.tables += self._standing.corrections(self.cell)
+
+    def _snapshot(self) -> None:
+        """Write the cell down, if it is time, the last snapshot is written, and the topics are
+        known to hold what the cell published."""
+        verified, cut = self._standing.verified, self.last
+        if self._writing is not None and self._writing.done():
+            self._writing.result()  # raises what went wrong
+            self._writing = None
+        if self._writing is not None or verified is None or cut is None:
+            return
+        if cut.number < self._snapshot_due_at:
+            return
+        began = perf_counter()
+        sections = self.cell.to_sections()
+        plan = self._chunks.plan(sections, cut, self._folded_to, verified)
+        metrics.SNAPSHOT_MS.observe((perf_counter() - began) * 1000)
+        self._snapshot_due_at = cut.number + self._snapshots.every_cuts
+        self._writing = asyncio.create_task(self._write(self._chunks, plan))
+
+    async def _write(self, chunks: Chunks, plan: Plan) -> None:
+        await self._snapshots.write(self.partition, plan)
+        chunks.committed(plan)
+        await self._snapshots.tell_progress(self.partition, plan.commit)
 
     # steps --------------------------------------------------------------------------------------
 
@@ -218,20 +298,23 @@ class CellRunner:
         )
 
     async def _append_and_read_back(self, cut: Cut) -> Folded | None:
-        """Append `cut`, then read until a cut with its number counts; None if that is not ours."""
+        """Append `cut`, then read until a cut with its number counts; None if that is not ours:
+        then others' cuts are among the unpublished."""
         await self._configs.ensure_published()
         await self._publishing.append_cut(cut)
         while self.last is None or self.last.number < cut.number:
             folded = await self._read_one()
-            if folded is not None and folded.cut == cut:
-                return folded
+            if folded is not None:
+                if folded.cut == cut:
+                    return folded
+                self._unpublished.append(folded)
         return None
 
     async def _read_one(self) -> Folded | None:
         """Take the next cut from the log; fold it if it counts."""
         while not self._waiting:
             await self._wait_for_news()
-        cut = self._waiting[0]
+        cut, offset = self._waiting[0]
         if not self._sequence.take(cut):
             metrics.CUTS_IGNORED.labels(self.partition).inc()
             self._waiting.popleft()
@@ -244,7 +327,8 @@ class CellRunner:
         began = perf_counter()
         effects = step(self.cell, rows, cut, config)
         self._observe(cut, effects, perf_counter() - began)
-        self.last, self.moved_at = cut, monotonic()
+        self.last, self.moved_at, self._folded_to = cut, monotonic(), offset + 1
+        self._other_code |= cut.code_version != CODE_VERSION
         self._on_progress(self)
         await asyncio.sleep(0)  # a long log must not keep the consumer's callbacks waiting
         return Folded(cut, config, effects, raw)

@@ -17,13 +17,14 @@ import structlog
 
 from pipeline.config import SteeringConfig
 from pipeline.errors import EdgesteerError
-from topologies.app import AppOptions, build_app
+from topologies.app import CELLS_TABLE, AppOptions, build_app
 from topologies.cells import Cells
 from topologies.clock import Clock
 from topologies.configs import Configs
 from topologies.outputs import Outputs
 from topologies.publishing import Publishing
 from topologies.readback import Readback
+from topologies.snapshots import EVERY_CUTS, Snapshots
 from topologies.status import Status
 
 log = structlog.get_logger("edgesteer.worker")
@@ -43,6 +44,7 @@ class WorkerOptions:
     metrics_port: int = 0
     port_file: Path | None = None
     tick_ms: int = 1000
+    snapshot_every_cuts: int = EVERY_CUTS
 
 
 async def run_worker(options: WorkerOptions) -> int:
@@ -60,36 +62,49 @@ async def run_worker(options: WorkerOptions) -> int:
     client_kwargs = options.app.broker.client_kwargs()
     outputs, readback = Outputs(client_kwargs), Readback(client_kwargs)
     configs = Configs(options.load_config(), outputs, readback)
+    snapshots = Snapshots(
+        client_kwargs,
+        readback,
+        options.snapshot_every_cuts,
+        commits=options.app.instance_id is None,
+    )
     cells = Cells(
         options.app.partitions,
         writer=options.name,
         clock=clock,
         configs=configs,
         publishing=Publishing(outputs, readback, clock),
+        snapshots=snapshots,
         on_failure=on_failure,
     )
     status = Status(options.metrics_host, options.metrics_port, cells.readiness, cells.stalled)
     await outputs.start()
     await readback.start()
+    await snapshots.start()
     port = await status.start()
     if options.port_file is not None:
         options.port_file.write_text(f"{port}\n")
     log.info("worker started", name=options.name, metrics=f"http://{status.host}:{port}/metrics")
     _reload_on_hangup(configs, options)
     try:
-        return await _run_app(options, cells, failed)
+        return await _run_app(options, cells, snapshots, failed)
     finally:
         await cells.stop()
         await status.stop()
+        await snapshots.stop()
         await readback.stop()
         await outputs.stop()
 
 
 async def _run_app(
-    options: WorkerOptions, cells: Cells, failed: asyncio.Future[BaseException]
+    options: WorkerOptions,
+    cells: Cells,
+    snapshots: Snapshots,
+    failed: asyncio.Future[BaseException],
 ) -> int:
     app = build_app(options.app, cells)
-    cells.consumer = app.consumer
+    cells.consumer = snapshots.consumer = app.consumer
+    snapshots.table = app.tables[CELLS_TABLE]
     stop = _stop_signal()
     starting = asyncio.create_task(app.start())
     crashed = asyncio.create_task(app.wait_until_stopped())

@@ -35,6 +35,9 @@ def command(
         ),
     ] = False,
     tick_ms: Annotated[int, typer.Option(help="Between two cuts.", min=100, max=60_000)] = 1000,
+    snapshot_every: Annotated[
+        int, typer.Option(help="Cuts between two snapshots of a cell.", min=1, max=100_000)
+    ] = 60,
     log_json: Annotated[bool, typer.Option(help="Log lines as JSON.")] = False,
     verbose: Annotated[bool, typer.Option(help="What the libraries say as well.")] = False,
 ) -> None:
@@ -62,5 +65,6 @@ def command(
         metrics_host=metrics_host,
         metrics_port=metrics_port,
         tick_ms=tick_ms,
+        snapshot_every_cuts=snapshot_every,
     )
     raise typer.Exit(run_async(run_worker(options)))

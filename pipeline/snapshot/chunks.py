@@ -95,12 +95,15 @@ class Plan:
 class Chunks:
     """What one writer has in the table of one cell."""
 
-    def __init__(self, term: int, held: Iterable[bytes], last: Commit | None) -> None:
-        """`held`: every key in the table. `last`: the snapshot that the cell was restored from."""
+    def __init__(self, term: int, held: Iterable[bytes], kept: Iterable[bytes]) -> None:
+        """`held`: every key in the table. `kept`: those of the last snapshot."""
         self._term = term
-        self._known = set(held)
-        self._kept = last.keys if last else set[bytes]()
+        self._known, self._kept = set(held), set(kept)
         self._last: Commit | None = None
+
+    def under(self, term: int) -> "Chunks":
+        """The same table, by a writer of another term."""
+        return Chunks(term, self._known, self._kept)
 
     def plan(
         self, sections: Mapping[str, Packed], cut: Cut, log_next: int, verified: Mapping[str, int]

@@ -23,6 +23,7 @@ from topologies.clock import Clock
 from topologies.inbox import Inbox
 from topologies.publishing import Folded
 from topologies.runner import CellRunner, Phase
+from topologies.snapshots import Found
 
 CONFIG = SteeringConfig()
 PATIENCE_S = 20.0
@@ -37,13 +38,35 @@ class FakeConfigs:
         return CONFIG
 
 
+class FakeStanding:
+    """Table topics on which nobody else writes."""
+
+    def __init__(self) -> None:
+        self.known, self.verified = False, None
+        self.reconciled_count, self.looks = 0, 0
+
+    async def begin(self) -> None:
+        self.known = True
+
+    async def look(self, term: int) -> None:
+        self.looks += 1
+
+    def corrections(self, cell: Cell) -> list[Record]:
+        return []
+
+    async def reconciled(self, cell: Cell) -> list[Record | Block]:
+        self.known = True
+        self.reconciled_count += 1
+        return []
+
+
 class FakeLog:
     """The cut log and the publishing side: what is appended comes back at once, unless held."""
 
     def __init__(self, epoch: int = 0) -> None:
         self.cuts: list[Cut] = []
         self.published: list[tuple[Cut, bool]] = []
-        self.reconciled = 0
+        self.standing = FakeStanding()
         self.epoch = epoch
         self.highest = (0, 0)
         self.deliver: Callable[[Cut, int], None] = lambda cut, offset: None
@@ -65,11 +88,9 @@ class FakeLog:
     async def highest_cut(self, partition: int) -> tuple[int, int]:
         return self.highest
 
-    async def reconcile(self, cell: Cell) -> list[Record | Block]:
-        self.reconciled += 1
-        return []
-
-    async def publish(self, folded: Folded, *, reconciled: bool = False) -> None:
+    async def publish(
+        self, folded: Folded, standing: "FakeStanding", *, reconciled: bool = False
+    ) -> None:
         self.published.append((folded.cut, reconciled))
 
     def causes(self) -> list[Cause]:
@@ -85,13 +106,15 @@ def cut_of(number: int, term: int, writer: str, inbox: Inbox | None = None) -> C
 @contextlib.asynccontextmanager
 async def running(log: FakeLog, tick_ms: int = 20, begin: int = 0) -> AsyncIterator[CellRunner]:
     """`begin`: the offset of the log's first record; what came before is gone."""
-    doubles: Any = {"configs": FakeConfigs(), "publishing": log}
+    doubles: Any = {"configs": FakeConfigs(), "publishing": log, "standing": log.standing}
+    doubles["snapshots"] = SimpleNamespace(every_cuts=60)
     runner = CellRunner(
         0,
         1,
         writer="me",
         inbox=Inbox({}),
-        log_next=begin,
+        log_begin=begin,
+        found=Found(frozenset()),
         log_end=begin + len(log.cuts),
         clock=Clock(tick_ms),
         on_progress=lambda _: None,
@@ -122,7 +145,7 @@ async def test_an_empty_log_begins_with_a_take_over_of_term_one_and_then_ticks()
     assert [cut.number for cut in log.cuts] == list(range(1, len(log.cuts) + 1))
     assert log.causes()[:2] == [Cause.TAKEOVER, Cause.TICK]
     assert {cut.term for cut in log.cuts} == {1}
-    assert log.reconciled == 0  # nothing can be there yet
+    assert log.standing.reconciled_count == 0  # nothing can be there yet
 
 
 async def test_catching_up_publishes_only_cuts_without_an_epoch_then_takes_over_above() -> None:
@@ -133,7 +156,7 @@ async def test_catching_up_publishes_only_cuts_without_an_epoch_then_takes_over_
     assert [cut.number for cut, _ in log.published[:2]] == [3, 4]
     takeover, reconciled = log.published[1]
     assert (takeover.cause, takeover.term, reconciled) == (Cause.TAKEOVER, 2, True)
-    assert log.reconciled == 1
+    assert log.standing.reconciled_count == 1
 
 
 async def test_cuts_that_do_not_count_are_ignored_by_every_reader() -> None:
@@ -164,7 +187,9 @@ async def test_a_later_term_silences_until_the_partition_is_given_back() -> None
         runner.hold()
         runner.release()
         await until(lambda: runner.phase is Phase.LEADING)
-    takeover = next(cut for cut, reconciled in log.published[said:])
+    theirs = [cut for cut, _ in log.published[said:] if cut.writer == "other"]
+    assert [cut.number for cut in theirs] == [number + 1, number + 2]  # no Epoch closed them
+    takeover = log.published[said + 2][0]
     assert (takeover.cause, takeover.term, takeover.writer) == (Cause.TAKEOVER, 6, "me")
 
 
@@ -203,7 +228,7 @@ async def test_a_take_over_that_loses_the_race_tries_above_the_winner() -> None:
     log.first = [cut_of(1, 1, "faster")]
     async with running(log) as runner:
         await until(lambda: runner.phase is Phase.LEADING)
-    assert (log.published[0][0].number, log.published[0][0].term) == (2, 2)
+    assert [(cut.number, cut.term) for cut, _ in log.published[:2]] == [(1, 1), (2, 2)]
 
 
 async def test_no_cut_is_made_while_a_rebalance_is_under_way() -> None:
@@ -276,7 +301,7 @@ def test_a_whole_log_begins_with_number_one() -> None:
 
 
 def test_a_record_that_is_no_cut_does_not_count_and_ends_nobody() -> None:
-    doubles: Any = {"clock": Clock(), "configs": None, "publishing": None}
+    doubles: Any = {"clock": Clock(), "configs": None, "publishing": None, "snapshots": None}
     failures: list[BaseException] = []
     cells = Cells(1, writer="me", on_failure=failures.append, **doubles)
     heard: list[int] = []
