@@ -26,8 +26,8 @@ from pipeline.reasons import Noted, Reason, Refusal
 from pipeline.state import screens
 from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.fleet import Fleet
-from pipeline.state.ids import Bool, Int64, bad_ids, grown, rounds
-from pipeline.wire.rows import OFFSET, Account, TopicRows, screen
+from pipeline.state.ids import Bool, Int32, Int64, grown, rounds
+from pipeline.wire.rows import OFFSET, Account, Check, TopicRows, passing
 
 UInt8 = npt.NDArray[np.uint8]
 Float64 = npt.NDArray[np.float64]
@@ -178,17 +178,18 @@ class Health:
         frame = rows.frames.get("Health")
         if frame is None:
             return
-        index = fleet.appliances.index(frame.get_column("appliance"))
-        frame = frame.with_columns(row=index)
-        frame = screen(rows.topic, frame, _checks(frame, fleet, now_ms, config), account)
-        frame = frame.sort(OFFSET)
-        account.fold(rows.topic, frame.height)
-        if not frame.height:
-            return
+        row = fleet.appliances.index(frame.get_column("appliance"))
+        offsets = frame.get_column(OFFSET).to_numpy()
+        checks = _checks(frame, row, fleet, now_ms, config)
+        kept = passing(rows.topic, offsets, checks, account)
         columns = {
-            name: frame.get_column(name).to_physical().to_numpy()
-            for name in ("row", "at_ms", *_REPORTED)
+            name: frame.get_column(name).to_physical().to_numpy()[kept]
+            for name in ("at_ms", *_REPORTED)
         }
+        columns["row"] = row[kept]
+        account.fold(rows.topic, len(columns["row"]))
+        if not len(columns["row"]):
+            return
         parts, left_out = rounds(columns["row"], ROUNDS_MAX)
         account.note(Noted.LATE, len(left_out))
         self._failures({name: column[left_out] for name, column in columns.items()})
@@ -278,14 +279,12 @@ class Health:
 
 
 def _checks(
-    frame: pl.DataFrame, fleet: Fleet, now_ms: int, config: SteeringConfig
-) -> list[screens.Check]:
-    row = frame.get_column("row").to_numpy()
-    unknown = row < 0
-    unknown[~unknown] = ~fleet.appliance_alive[row[~unknown]]
+    frame: pl.DataFrame, row: Int32, fleet: Fleet, now_ms: int, config: SteeringConfig
+) -> list[Check]:
+    unknown = ~np.append(fleet.appliance_alive, np.False_)[row]
     errors, requests = (frame.get_column(name).to_numpy() for name in ("errors", "requests"))
     return [
-        (Refusal.BAD_ID, bad_ids(frame.get_column("appliance"))),
+        (Refusal.BAD_ID, fleet.appliances.strangers(frame.get_column("appliance"), row)),
         (Refusal.UNKNOWN_APPLIANCE, unknown),
         *screens.doubles(frame, _FRACTIONS),
         screens.integers(frame, _LIMITS),

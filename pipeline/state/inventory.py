@@ -14,7 +14,7 @@ from pipeline.reasons import Refusal
 from pipeline.state import screens
 from pipeline.state.ids import Bool, bad_ids
 from pipeline.wire.address import masks, parse_prefix, prefix_columns
-from pipeline.wire.rows import OFFSET, TOMBSTONE, Account, TopicRows, screen
+from pipeline.wire.rows import OFFSET, TOMBSTONE, Account, Check, TopicRows, screen
 from schemas.partition import partition_of
 
 #: Record -> the columns that name something: (column, may be empty).
@@ -114,20 +114,20 @@ def _tombstones(
     return ends, pl.DataFrame({OFFSET: at, "hi": hi, "lo": lo, "length": length}, schema=_ENDS)
 
 
-def _name_checks(frame: pl.DataFrame, names: tuple[tuple[str, bool], ...]) -> list[screens.Check]:
+def _name_checks(frame: pl.DataFrame, names: tuple[tuple[str, bool], ...]) -> list[Check]:
     return [
         (Refusal.BAD_ID, bad_ids(frame.get_column(column), optional=optional))
         for column, optional in names
     ]
 
 
-def _value_checks(kind: str, frame: pl.DataFrame) -> list[screens.Check]:
+def _value_checks(kind: str, frame: pl.DataFrame) -> list[Check]:
     """What is wrong with the numbers of a kind's records."""
     if kind == "Appliance":
         return [screens.integers(frame, (("capacity_bps", screens.BPS_MAX),))]
     if kind == "Cluster":
         return []
-    checks: list[screens.Check] = [*screens.doubles(frame, _COORDINATES)]
+    checks: list[Check] = [*screens.doubles(frame, _COORDINATES)]
     if kind == "Site":
         checks += _link_checks(frame)
     elif kind == "Network":
@@ -138,13 +138,13 @@ def _value_checks(kind: str, frame: pl.DataFrame) -> list[screens.Check]:
     return checks
 
 
-def _link_checks(frame: pl.DataFrame) -> list[screens.Check]:
+def _link_checks(frame: pl.DataFrame) -> list[Check]:
     """A site with one bad link is refused whole: half of its links would be a false capacity."""
     links = frame.select(OFFSET, "links").explode("links").drop_nulls().unnest("links")
     if not links.height:
         return []
     _, absurd = screens.integers(links, (("capacity_bps", screens.BPS_MAX),))
-    checks: list[screens.Check] = []
+    checks: list[Check] = []
     for reason, bad in (
         (Refusal.BAD_ID, bad_ids(links.get_column("link"))),
         (Refusal.OUT_OF_RANGE, absurd),

@@ -15,8 +15,8 @@ from pipeline.reasons import Noted, Refusal
 from pipeline.state import screens
 from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.fleet import Fleet
-from pipeline.state.ids import Int64, bad_ids, grown, rounds
-from pipeline.wire.rows import OFFSET, Account, TopicRows, screen
+from pipeline.state.ids import Int32, Int64, grown, rounds
+from pipeline.wire.rows import OFFSET, Account, Check, TopicRows, passing
 
 SMOOTHING = 4  # a new sample counts a quarter, as in health.py
 ROUNDS_MAX = 100  # samples of one link folded one by one in a cut; of more, the newest
@@ -68,14 +68,16 @@ class Links:
         frame = rows.frames.get("LinkSample")
         if frame is None:
             return
-        frame = frame.with_columns(row=fleet.links.index(frame.get_column("link")))
-        frame = screen(rows.topic, frame, _checks(frame, fleet, now_ms, config), account)
-        frame = frame.sort(OFFSET)
-        account.fold(rows.topic, frame.height)
+        row = fleet.links.index(frame.get_column("link"))
+        offsets = frame.get_column(OFFSET).to_numpy()
+        checks = _checks(frame, row, fleet, now_ms, config)
+        kept = passing(rows.topic, offsets, checks, account)
         columns = {
-            name: frame.get_column(name).to_numpy()
-            for name in ("row", "at_ms", "used_bps", "capacity_bps", "drops")
+            name: frame.get_column(name).to_numpy()[kept]
+            for name in ("at_ms", "used_bps", "capacity_bps", "drops")
         }
+        columns["row"] = row[kept]
+        account.fold(rows.topic, len(columns["row"]))
         parts, left_out = rounds(columns["row"], ROUNDS_MAX)
         account.note(Noted.LATE, len(left_out))
         for part in parts:
@@ -114,12 +116,11 @@ class Links:
 
 
 def _checks(
-    frame: pl.DataFrame, fleet: Fleet, now_ms: int, config: SteeringConfig
-) -> list[screens.Check]:
-    row = frame.get_column("row").to_numpy()
+    frame: pl.DataFrame, row: Int32, fleet: Fleet, now_ms: int, config: SteeringConfig
+) -> list[Check]:
     unknown = ~np.append(fleet.link_alive, np.False_)[row]
     return [
-        (Refusal.BAD_ID, bad_ids(frame.get_column("link"))),
+        (Refusal.BAD_ID, fleet.links.strangers(frame.get_column("link"), row)),
         (Refusal.UNKNOWN_LINK, unknown),
         screens.integers(frame, _LIMITS),
         *screens.times(frame, now_ms, config),

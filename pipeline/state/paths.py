@@ -23,10 +23,11 @@ from pipeline.reasons import Noted, Refusal
 from pipeline.state import screens
 from pipeline.state.codec import Packed, pack, unpack, within
 from pipeline.state.fleet import Fleet
-from pipeline.state.ids import Int32, Int64, UInt64, bad_ids, grown, rounds
+from pipeline.state.ids import Int32, Int64, UInt64, grown, rounds
 from pipeline.state.keyindex import KeyIndex
+from pipeline.state.lpm import Prefixes
 from pipeline.wire.address import masks, prefix_columns
-from pipeline.wire.rows import OFFSET, Account, TopicRows, screen
+from pipeline.wire.rows import OFFSET, Account, Check, TopicRows, passing
 
 UInt8 = npt.NDArray[np.uint8]
 Int16 = npt.NDArray[np.int16]
@@ -123,16 +124,18 @@ class Paths:
         frame = rows.frames.get("PathSample")
         if frame is None:
             return
-        frame = frame.with_columns(site_id=fleet.sites.index(frame.get_column("site")))
-        frame = screen(rows.topic, frame, _checks(frame, fleet, now_ms, config), account)
-        frame = frame.sort(OFFSET)
-        account.fold(rows.topic, frame.height)
-        hi, lo, length = prefix_columns(frame.get_column("client"))
-        site = frame.get_column("site_id").to_numpy().astype(np.uint64)
-        row = self._index.intern(hi, lo, (site << np.uint64(8)) | length.astype(np.uint64))
+        site = fleet.sites.index(frame.get_column("site"))
+        prefix = prefix_columns(frame.get_column("client"))
+        offsets = frame.get_column(OFFSET).to_numpy()
+        checks = _checks(frame, site, prefix, fleet, now_ms, config)
+        kept = passing(rows.topic, offsets, checks, account)
+        hi, lo, length = (column[kept] for column in prefix)
+        account.fold(rows.topic, len(hi))
+        named = (site[kept].astype(np.uint64) << np.uint64(8)) | length.astype(np.uint64)
+        row = self._index.intern(hi, lo, named)
         changed = self._grow()
         columns = {
-            name: frame.get_column(name).to_numpy()
+            name: frame.get_column(name).to_numpy()[kept]
             for name in ("at_ms", "rtt_us", "loss", "throughput_bps", "samples")
         }
         columns["row"] = row
@@ -199,13 +202,18 @@ _COLUMNS = {"step": -1, "rtt_us": 0, "loss": 0.0, "throughput_bps": 0, "last_at_
 
 
 def _checks(
-    frame: pl.DataFrame, fleet: Fleet, now_ms: int, config: SteeringConfig
-) -> list[screens.Check]:
-    unknown = ~np.append(fleet.site_alive, np.False_)[frame.get_column("site_id").to_numpy()]
-    hi, lo, length = prefix_columns(frame.get_column("client"))
+    frame: pl.DataFrame,
+    site: Int32,
+    prefix: Prefixes,
+    fleet: Fleet,
+    now_ms: int,
+    config: SteeringConfig,
+) -> list[Check]:
+    unknown = ~np.append(fleet.site_alive, np.False_)[site]
+    hi, lo, length = prefix
     mask_hi, mask_lo = masks(length)
     return [
-        (Refusal.BAD_ID, bad_ids(frame.get_column("site"))),
+        (Refusal.BAD_ID, fleet.sites.strangers(frame.get_column("site"), site)),
         (Refusal.UNKNOWN_SITE, unknown),
         (Refusal.BAD_PREFIX_LENGTH, length > _PREFIX_BITS),
         (Refusal.HOST_BITS, ((hi & ~mask_hi) | (lo & ~mask_lo)) != 0),

@@ -7,18 +7,16 @@ a Reason, so that a bad reporter shows in the dead letters and not in the tables
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from pipeline.config import SteeringConfig
 from pipeline.reasons import Refusal
+from pipeline.wire.rows import Check
 
 BPS_MAX = 10**14  # 100 Tbit/s: above the egress of any CDN, below any overflow of what is summed
 COUNT_MAX = 10**12  # of requests, connections, packets, milliseconds in one report
 BYTES_MAX = 10**12  # of one play between two events: a terabyte
 FRACTION_MAX = 1.1  # load and busy time are sampled and may read a little above 1
-
-Check = tuple[Refusal, npt.NDArray[np.bool_]]
 
 
 def integers(frame: pl.DataFrame, limits: Iterable[tuple[str, int]]) -> Check:

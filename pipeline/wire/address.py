@@ -22,6 +22,8 @@ MAPPED = b"\0" * 10 + b"\xff\xff"
 MAPPED_LENGTH = 96
 #: Both halves read at once: 4 ns an address; each sliced out and read by itself takes 32.
 _TWO_WORDS = pl.Array(pl.UInt64, 2)
+#: A prefix as it stands on the wire.
+_PREFIX = np.dtype([("hi", ">u8"), ("lo", ">u8"), ("length", "u1")])
 
 Halves = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
 
@@ -82,8 +84,8 @@ def prefix_columns(
     series: pl.Series,
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint8]]:
     """(hi, lo, length) of a Binary column of 17-byte prefixes; lengths may be wrong (over 128)."""
-    length = series.bin.slice(ADDRESS_SIZE, 1).bin.reinterpret(dtype=pl.UInt8, endianness="big")
-    return *halves(series.bin.slice(0, ADDRESS_SIZE)), length.to_numpy()
+    read = np.frombuffer(b"".join(series.to_list()), dtype=_PREFIX)
+    return read["hi"].astype(np.uint64), read["lo"].astype(np.uint64), read["length"].copy()
 
 
 def prefix_bytes(

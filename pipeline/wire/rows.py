@@ -21,6 +21,9 @@ import polars as pl
 from pipeline.errors import LogError
 from pipeline.reasons import Noted, Refusal
 
+#: A Reason, and the mask of the rows that are refused for it.
+Check = tuple[Refusal, npt.NDArray[np.bool_]]
+
 TOMBSTONE = "Tombstone"
 OFFSET = "_offset"
 
@@ -87,20 +90,23 @@ class Account:
                 raise LogError(f"{topic}: {rows} rows came, {kept} folded, {lost} refused")
 
 
-def screen(
-    topic: str,
-    frame: pl.DataFrame,
-    checks: Iterable[tuple[Refusal, npt.NDArray[np.bool_]]],
-    account: Account,
-) -> pl.DataFrame:
-    """Refuse the rows that a check marks (the first check that marks a row names the Reason);
-    return the others in order. `checks` are (Reason, mask of bad rows), each mask as long as the
-    frame."""
-    keep = np.ones(frame.height, dtype=bool)
-    offsets = frame.get_column(OFFSET).to_numpy()
+def passing(
+    topic: str, offsets: npt.NDArray[np.int64], checks: Iterable[Check], account: Account
+) -> npt.NDArray[np.bool_] | slice:
+    """Refuse the rows (by their offsets) that a check marks, the first check that marks a row
+    naming the Reason. Returns which rows are left, as an index into columns: most often all of
+    them, which costs no copy."""
+    keep = np.ones(len(offsets), dtype=bool)
     for reason, bad in checks:
-        hit = keep & bad
-        if hit.any():
+        if bad.any() and (hit := keep & bad).any():
             account.refuse(topic, offsets[hit].tolist(), reason)
             keep &= ~bad
-    return frame if bool(keep.all()) else frame.filter(pl.Series(keep))
+    return slice(None) if bool(keep.all()) else keep
+
+
+def screen(
+    topic: str, frame: pl.DataFrame, checks: Iterable[Check], account: Account
+) -> pl.DataFrame:
+    """The same for a frame: its rows that are left, in order."""
+    kept = passing(topic, frame.get_column(OFFSET).to_numpy(), checks, account)
+    return frame if isinstance(kept, slice) else frame.filter(pl.Series(kept))
