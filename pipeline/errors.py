@@ -3,12 +3,14 @@
 EdgesteerError
 ├── UsageError            the request is wrong: what, where, and what to do
 │   ├── ConfigError       a setting or a file (path, line)
-│   └── BrokerUnknown     no broker was named and none was found
+│   ├── BrokerUnknown     no broker was named and none was found
+│   └── IsolationError    what is meant to be apart from the live topics is not
 ├── BrokerError           the broker refused or is not there
 │   └── TopicMismatch     a topic is missing or laid out otherwise than the registry says
 ├── LogError              the cut log does not add up
 ├── SnapshotError         a snapshot is damaged, foreign or of another cell (section)
 ├── RecordingError        a recording cannot be written or read (path, member)
+├── Unexplained           nothing was answered to an address at a time, and why
 └── WireError             one record cannot be read (carries a Refusal)
 """
 
@@ -38,6 +40,10 @@ class BrokerUnknown(UsageError):  # noqa: N818  (reads as what it is)
     """No broker was named and none was found."""
 
 
+class IsolationError(UsageError):
+    """What is meant to be apart from the live topics is not."""
+
+
 class BrokerError(EdgesteerError):
     """The broker refused, or is not there."""
 
@@ -57,6 +63,10 @@ class RecordingError(EdgesteerError):
         self.path, self.problem, self.member = path, problem, member
         where = f"{path}: {member}" if member else str(path)
         super().__init__(f"{where}: {problem}")
+
+
+class Unexplained(EdgesteerError):  # noqa: N818  (reads as what it is)
+    """Nothing was answered to an address at a time: the message says why."""
 
 
 class SnapshotError(EdgesteerError):

@@ -55,7 +55,7 @@ def write(
         config = SteeringConfig()
         fields = {"hash": config.hash(), "config": config.canonical()}
         assert orjson.loads(fields["config"])
-        _add(writer, STEERING_CONFIG.name, [None], [encode("Config", fields)])
+        _add(writer, STEERING_CONFIG.name, [config.hash().encode()], [encode("Config", fields)])
         values = [encode("Cut", cut.to_record()) for cut in log.cuts]
         _add(writer, STEERING_CUTS.name, [b"0"] * len(values), values, log_begin)
         for topic, values_of_topic in log.values.items():

@@ -18,7 +18,7 @@ logs, shells and process lists with the password in it.
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
 
 from aiokafka.helpers import create_ssl_context
@@ -31,6 +31,8 @@ from pipeline.errors import BrokerUnknown, ConfigError
 
 ENV_PREFIX = "EDGESTEER_"
 SECTION = "broker"
+#: What one command reads is no property of the broker: it is given by that command or not at all.
+_OF_A_COMMAND = {"topics"}
 
 
 class BrokerSettings(BaseSettings):
@@ -55,6 +57,7 @@ class BrokerSettings(BaseSettings):
     )
     sasl_user: str | None = None
     sasl_password: SecretStr | None = None
+    topics: str = Field("", description="What stands before the name of every topic that is read.")
     partitions: int = Field(
         8, ge=1, le=10_000, description="Of every co-partitioned topic, when it is created."
     )
@@ -147,14 +150,15 @@ class BrokerSettings(BaseSettings):
         """Flags (None: not given), then environment, then file. Raises BrokerUnknown when none of
         them names a broker, ConfigError when one of them is wrong."""
         file = read_config_file()
-        unknown = sorted(set(file.section(SECTION)) - set(cls.model_fields))
+        fields = [name for name in cls.model_fields if name not in _OF_A_COMMAND]
+        unknown = sorted(set(file.section(SECTION)) - set(fields))
         if unknown:
             raise file.error(
                 SECTION,
                 unknown[0],
-                f"no setting {unknown[0]!r}; there are {', '.join(cls.model_fields)}",
+                f"no setting {unknown[0]!r}; there are {', '.join(fields)}",
             )
-        env = _environment(cls.model_fields)
+        env = _environment(fields)
         given = {name: value for name, value in flags.items() if value is not None}
         values = {**file.section(SECTION), **env, **given}
         if "bootstrap" not in values:
@@ -169,7 +173,7 @@ def _env_name(field: str) -> str:
     return ENV_PREFIX + ("BROKER" if field == "bootstrap" else field.upper())
 
 
-def _environment(fields: Mapping[str, object]) -> dict[str, str]:
+def _environment(fields: Iterable[str]) -> dict[str, str]:
     names = {field: _env_name(field) for field in fields}
     return {field: os.environ[name] for field, name in names.items() if os.environ.get(name)}
 

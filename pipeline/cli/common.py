@@ -15,11 +15,14 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, TypeVar
 
 import typer
 
 from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.broker.settings import BrokerSettings
 
 R = TypeVar("R")
 
@@ -58,6 +61,38 @@ _BROKER_FLAGS: dict[str, Any] = {
 }
 
 
+_TOPICS_FLAG = Annotated[
+    str | None,
+    typer.Option(
+        "--topics",
+        metavar="PREFIX.",
+        envvar="EDGESTEER_TOPICS",
+        help="Read the topics under this prefix, where `replay --into` wrote them.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
+class FindBroker:
+    """Finds the settings when it is called; raises BrokerUnknown where there are none. `named`:
+    whether the command line says anything of a broker."""
+
+    def __init__(self, flags: dict[str, str | None], topics: str | None) -> None:
+        self._flags, self._topics = flags, topics
+        self.named = any(value is not None for value in flags.values())
+
+    def __call__(self) -> "BrokerSettings":
+        from pipeline.broker.isolated import isolated_prefix  # heavy: brings aiokafka
+        from pipeline.broker.settings import find_broker
+
+        quiet_clients()
+        flags = dict(self._flags)
+        found = find_broker(flags.pop("broker"), **flags)
+        if not self._topics:
+            return found
+        return found.model_copy(update={"topics": isolated_prefix(self._topics)})
+
+
 def takes_broker(command: Callable[..., R]) -> Callable[..., R]:
     """Give `command` the broker's options and hand it the settings they come to.
 
@@ -67,19 +102,24 @@ def takes_broker(command: Callable[..., R]) -> Callable[..., R]:
     return _with_broker(command, lambda find: find())
 
 
+def asks_broker(command: Callable[..., R]) -> Callable[..., R]:
+    """The same for a command that reads what workers publish: --topics PREFIX. too."""
+    return _with_broker(command, lambda find: find(), topics=True)
+
+
 def may_take_broker(command: Callable[..., R]) -> Callable[..., R]:
-    """The same for a command that can do without: its `broker` is a function that finds the
-    settings when it is called, and raises BrokerUnknown where there are none."""
+    """The same for a command that can do without: its `broker` is a FindBroker."""
     return _with_broker(command, lambda find: find)
 
 
 def _with_broker(
-    command: Callable[..., R], hand: Callable[[Callable[[], Any]], Any]
+    command: Callable[..., R], hand: Callable[[FindBroker], Any], *, topics: bool = False
 ) -> Callable[..., R]:
     own = inspect.signature(command)
+    kinds = {**_BROKER_FLAGS, "topics": _TOPICS_FLAG} if topics else _BROKER_FLAGS
     flags = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for name, kind in _BROKER_FLAGS.items()
+        for name, kind in kinds.items()
     ]
     kept = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
@@ -89,12 +129,8 @@ def _with_broker(
 
     @functools.wraps(command)
     def wrapper(**given: Any) -> R:
-        from pipeline.broker.settings import find_broker  # heavy: brings aiokafka
-
         asked = {name: given.pop(name) for name in _BROKER_FLAGS}
-        quiet_clients()
-        flag = asked.pop("broker")
-        given["broker"] = hand(lambda: find_broker(flag, **asked))
+        given["broker"] = hand(FindBroker(asked, given.pop("topics", None)))
         return command(**given)
 
     parameters = [*kept, *flags]

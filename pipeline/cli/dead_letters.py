@@ -8,11 +8,11 @@ from pipeline.cli.common import (
     FollowOption,
     JsonOption,
     LastOption,
+    asks_broker,
     emit,
     iso,
     run_async,
     say,
-    takes_broker,
 )
 from pipeline.errors import UsageError
 from pipeline.reasons import Refusal
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _BYTES_SHOWN = 16
 
 
-@takes_broker
+@asks_broker
 def command(
     broker: "BrokerSettings",
     last: LastOption = 20,

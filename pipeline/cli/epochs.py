@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pipeline.cli.common import JsonOption, emit, iso, note, run_async, table, takes_broker
+from pipeline.cli.common import JsonOption, asks_broker, emit, iso, note, run_async, table
 from schemas.registry import STEERING_EPOCHS
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _FIRST_LOOK = 16
 
 
-@takes_broker
+@asks_broker
 def command(broker: "BrokerSettings", json: JsonOption = False) -> None:
     """The last closed cut of each cell: hash, size and how far behind its clock it was published.
 

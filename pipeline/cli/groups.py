@@ -6,13 +6,13 @@ import typer
 
 from pipeline.cli.common import (
     JsonOption,
+    asks_broker,
     bold,
     emit,
     note,
     run_async,
     say,
     table,
-    takes_broker,
 )
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 
-@takes_broker
+@asks_broker
 def command(
     broker: "BrokerSettings",
     group: Annotated[str | None, typer.Argument(help="Only this one: 16 hex digits.")] = None,

@@ -1,16 +1,18 @@
-"""`edgesteer replay`: fold a recording again and compare it with what was published."""
+"""`edgesteer replay`: fold a recording again, compare it with what was published, publish it."""
 
 import os
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.common import (
+    FindBroker,
     JsonOption,
     emit,
     iso,
@@ -21,11 +23,13 @@ from pipeline.cli.common import (
     run_async,
     say,
 )
+from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.broker.settings import BrokerSettings
     from pipeline.replay.archive import Manifest, Recording
     from pipeline.replay.compare import Judged, Tally
+    from pipeline.replay.into import Pace
 
 #: Cuts that a person is told of one by one.
 TOLD_MAX = 20
@@ -33,19 +37,34 @@ TOLD_MAX = 20
 
 @may_take_broker
 def command(
-    broker: "Callable[[], BrokerSettings]",
+    broker: FindBroker,
     file: Annotated[
         Path | None, typer.Argument(help="A recording; without one the broker's whole log.")
     ] = None,
     lead_in: Annotated[
         bool, typer.Option("--lead-in", help="Compare the cuts before the recording's --from too.")
     ] = False,
+    into: Annotated[
+        str | None,
+        typer.Option(
+            "--into", metavar="PREFIX.", help="Publish what comes of it to topics under PREFIX."
+        ),
+    ] = None,
+    speed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|max", help="With --into: so many times as fast as it was; unset 1."
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Fold a recorded log again, offline, and compare every cut with the Epoch that closed it.
+    """Fold a recorded log again and compare every cut with the Epoch that closed it.
 
-    Status 1 unless every cut that was compared is equal. Nothing is written to any topic.
+    Status 1 unless every cut that was compared is equal. Nothing is written to any topic, unless
+    --into says where, and never to a live one: it makes topics of its own on the broker, which
+    other commands read with --topics PREFIX.
     """
+    work = _work(broker, file, into, speed)
     os.environ["RUST_BACKTRACE"] = "0"  # bad input makes polars' reader panic (caught): a line each
     from pipeline.replay.archive import Recording
     from pipeline.replay.compare import Tally
@@ -57,10 +76,43 @@ def command(
             _fetch(broker(), file)
         recording = stack.enter_context(Recording(file))
         tally, seconds = Tally(compare_lead_in=lead_in), time.perf_counter()
-        _fold(recording, tally, json)
-        _end(recording.manifest, tally, time.perf_counter() - seconds, json)
+        written = work(recording, tally, json)
+        _end(recording.manifest, tally, time.perf_counter() - seconds, written, json)
     if not tally.all_equal:
         raise typer.Exit(1)
+
+
+def _work(
+    broker: FindBroker, file: Path | None, into: str | None, speed: str | None
+) -> "Callable[[Recording, Tally, bool], dict[str, int]]":
+    """What is to be done with the recording; it returns the records written by topic. Raises
+    UsageError for what does not go together, before anything is read."""
+    if into is None:
+        if speed is not None:
+            raise UsageError("--speed says how fast --into publishes; without it nothing waits")
+        if file is not None and broker.named:
+            raise UsageError(
+                f"{file} is folded without a broker: leave the broker's options out, or leave FILE "
+                "out to fold the broker's log, or say with --into PREFIX. where to publish"
+            )
+        return _fold
+    from pipeline.broker.isolated import isolated_prefix
+
+    return partial(_publish, broker(), isolated_prefix(into), _pace(speed))
+
+
+def _pace(speed: str | None) -> "Pace":
+    from pipeline.replay.into import Pace
+
+    if speed == "max":
+        return Pace(None)
+    try:
+        times = 1.0 if speed is None else float(speed)
+    except ValueError:
+        times = 0.0
+    if not 0 < times < float("inf"):
+        raise UsageError(f"--speed {speed}: a number above 0, like 1, 0.5 or 60, or max")
+    return Pace(times)
 
 
 def _fetch(broker: "BrokerSettings", file: Path) -> None:
@@ -71,18 +123,64 @@ def _fetch(broker: "BrokerSettings", file: Path) -> None:
         run_async(record(broker, file, 0, parse_time_ms("now"), progress=progress))
 
 
-def _fold(recording: "Recording", tally: "Tally", json: bool) -> None:
-    from pipeline.replay.compare import Outcome, replay
+def _fold(recording: "Recording", tally: "Tally", json: bool) -> dict[str, int]:
+    """Fold and compare; nothing is written."""
+    from pipeline.replay.compare import replay
 
-    total, told = sum(cell.cuts for cell in recording.manifest.cells), 0
+    with _telling(recording, tally, json) as tell:
+        for judged in replay(recording, tally):
+            tell(judged)
+    return {}
+
+
+def _publish(
+    broker: "BrokerSettings",
+    prefix: str,
+    pace: "Pace",
+    recording: "Recording",
+    tally: "Tally",
+    json: bool,
+) -> dict[str, int]:
+    """Fold, publish and compare; topic -> records written."""
+    from pipeline.replay.compare import Judge
+    from pipeline.replay.into import replay_into
+
+    judges = {span.partition: Judge(recording, span) for span in recording.manifest.cells}
+    with _telling(recording, tally, json) as tell:
+        return run_async(
+            replay_into(
+                recording,
+                broker,
+                prefix,
+                pace,
+                tally.ignored,
+                lambda step: tell(judges[step.cut.partition](step)),
+            )
+        )
+
+
+@contextmanager
+def _telling(
+    recording: "Recording", tally: "Tally", json: bool
+) -> "Iterator[Callable[[Judged], None]]":
+    """A function to be given every cut that was judged: it keeps the account, moves the progress
+    and tells of those that are not equal."""
+    from pipeline.replay.compare import Outcome
+
+    total, done, told = sum(cell.cuts for cell in recording.manifest.cells), 0, 0
     with progress_line("cuts") as progress:
-        for done, judged in enumerate(replay(recording, tally), 1):
+
+        def tell(judged: "Judged") -> None:
+            nonlocal done, told
+            done += 1
             progress(done, total)
             compared = tally.add(judged)
             if compared and judged.outcome in (Outcome.DIFFERENT, Outcome.INPUTS_INCOMPLETE):
                 told += 1
                 if json or told <= TOLD_MAX:
                     _show(judged, json)
+
+        yield tell
     if told > TOLD_MAX and not json:
         say(f"and {told - TOLD_MAX:,} more")
 
@@ -105,7 +203,13 @@ def _show(judged: "Judged", json: bool) -> None:
         say(f"    {why}")
 
 
-def _end(manifest: "Manifest", tally: "Tally", seconds: float, json: bool) -> None:
+def _end(
+    manifest: "Manifest",
+    tally: "Tally",
+    seconds: float,
+    written: dict[str, int],
+    json: bool,
+) -> None:
     from pipeline.replay.compare import Outcome
 
     count = tally.outcomes
@@ -122,6 +226,7 @@ def _end(manifest: "Manifest", tally: "Tally", seconds: float, json: bool) -> No
                 "ignored": tally.ignored.count,
                 "seconds": round(seconds, 3),
                 "recorded_seconds": manifest.span_ms / 1000,
+                **({"written": written} if written else {}),
             }
         )
     else:
@@ -130,6 +235,8 @@ def _end(manifest: "Manifest", tally: "Tally", seconds: float, json: bool) -> No
         say(f"{count[Outcome.DIFFERENT]:>8,} different: the same inputs gave another result")
         say(f"{count[Outcome.INPUTS_INCOMPLETE]:>8,} with inputs that are no longer whole")
         _tell_others(tally)
+        for topic, records in written.items():
+            say(f"{records:>8,} records written to {topic}")
         speed = manifest.span_ms / 1000 / max(seconds, 1e-3)
         note(f"{manifest.span_ms / 1000:.1f} s in {seconds:.1f} s: {speed:.0f} times real time")
     if not tally.compared:

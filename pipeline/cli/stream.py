@@ -26,14 +26,14 @@ class Shown(NamedTuple):
 Keep = Callable[[Shown], bool]
 
 
-def _shown(record: Any) -> Shown:
+def _shown(topic: str, record: Any) -> Shown:
     name, value = show_value(record.value)
-    key = show_key(record.topic, record.key)
-    return Shown(record.topic, record.partition, record.offset, record.timestamp, key, name, value)
+    key = show_key(topic, record.key)
+    return Shown(topic, record.partition, record.offset, record.timestamp, key, name, value)
 
 
 def _in_order(fetched: Fetched) -> list[Shown]:
-    each = (_shown(record) for records in fetched.values() for record in records)
+    each = (_shown(tp.topic, record) for tp, records in fetched.items() for record in records)
     return sorted(each, key=lambda one: (one.at_ms, one.partition, one.offset))
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.cli.common import JsonOption, emit, note, run_async, takes_broker
+from pipeline.cli.common import JsonOption, asks_broker, emit, note, run_async
 from pipeline.cli.common import table as print_table
 from pipeline.errors import UsageError, WireError
 from schemas.registry import STEERING_GROUPS, STEERING_PREFIXES
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _SHOWN = 50
 
 
-@takes_broker
+@asks_broker
 def command(
     broker: "BrokerSettings",
     prefix: Annotated[

@@ -9,12 +9,12 @@ from pipeline.cli.common import (
     FollowOption,
     JsonOption,
     LastOption,
+    asks_broker,
     emit,
     iso,
     parse_time_ms,
     run_async,
     say,
-    takes_broker,
 )
 from pipeline.errors import UsageError
 from schemas.registry import BY_NAME
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.broker.settings import BrokerSettings
 
 
-@takes_broker
+@asks_broker
 def command(
     broker: "BrokerSettings",
     topic: Annotated[

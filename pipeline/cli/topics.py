@@ -1,4 +1,5 @@
-"""`edgesteer topics`: create the plane's topics, and check that they are as they must be."""
+"""`edgesteer topics`: create the plane's topics, check that they are as they must be, and delete
+those that a replay made."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -56,6 +57,28 @@ def check(
     _check(broker, partitions or 0, json)
     if not json:
         say("all topics are as they must be")
+
+
+@app.command()
+@takes_broker
+def delete(
+    broker: "BrokerSettings",
+    prefix: Annotated[
+        str, typer.Option("--prefix", metavar="PREFIX.", help="The one given to `replay --into`.")
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Delete the topics that `replay --into PREFIX.` made; never a live one."""
+    from pipeline.broker.isolated import delete_isolated
+
+    deleted = run_async(delete_isolated(broker, prefix))
+    for name in deleted:
+        if json:
+            emit({"topic": name, "deleted": True})
+        else:
+            say(f"deleted {name}")
+    if not deleted:
+        note(f"there is no topic of ours under {prefix}")
 
 
 def _check(broker: "BrokerSettings", partitions: int, json: bool) -> None:

@@ -8,11 +8,11 @@ from pipeline.cli.common import (
     FollowOption,
     JsonOption,
     LastOption,
+    asks_broker,
     emit,
     iso,
     run_async,
     say,
-    takes_broker,
 )
 from schemas.registry import STEERING_VERDICTS
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.cli.stream import Shown
 
 
-@takes_broker
+@asks_broker
 def command(
     broker: "BrokerSettings",
     last: LastOption = 20,

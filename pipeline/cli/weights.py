@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.common import JsonOption, emit, note, run_async, table, takes_broker
+from pipeline.cli.common import JsonOption, asks_broker, emit, note, run_async, table
 
 if TYPE_CHECKING:
     from pipeline.broker.settings import BrokerSettings
 
 
-@takes_broker
+@asks_broker
 def command(
     broker: "BrokerSettings",
     site: Annotated[str | None, typer.Argument(help="Only this site.")] = None,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.cli.common import JsonOption, bold, emit, note, run_async, say, table, takes_broker
+from pipeline.cli.common import JsonOption, asks_broker, bold, emit, note, run_async, say, table
 from pipeline.errors import UsageError, WireError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class TrafficClass(StrEnum):
     GAME = "game"
 
 
-@takes_broker
+@asks_broker
 def command(
     broker: "BrokerSettings",
     address: Annotated[str, typer.Argument(help="A client's address, IPv4 or IPv6.")],
@@ -98,7 +98,7 @@ def _tell_why(answer: "Answer") -> None:
     ranked += [(each.rank, each.site, 0, each.reason, each.key) for each in answer.passed_over]
     ranked.sort(key=lambda each: (each[0] == 0, each[:2]))
     rows = [
-        [rank or "-", site, "serves" if share else "passed over", reason, *_figures(key)]
+        [rank or "-", site, "serves" if share else "passed over", reason, *figures(key)]
         for rank, site, share, reason, key in ranked
     ]
     say()
@@ -108,7 +108,8 @@ def _tell_why(answer: "Answer") -> None:
     say("Ranked by: longest announced prefix, AS path, MED, RTT, distance, name; - was not needed.")
 
 
-def _figures(key: "Proximity | None") -> list[str]:
+def figures(key: "Proximity | None") -> list[str]:
+    """What a site ranks by, a cell each; - for what was not needed."""
     from pipeline.wire.address import format_prefix
 
     if key is None:

@@ -1,7 +1,8 @@
 """Reading topics without a consumer group: all partitions, from wherever one likes, to now or on.
 
 Everything that follows or asks reads through this: the follower, one-shot snapshots, `tail`. Ends
-are gated on the consumer's position, since control records take offsets that no record shows.
+are gated on the consumer's position, since control records take offsets that no record shows. Names
+are the registry's on this side, whatever stands before them on the broker (a replay's prefix).
 """
 
 import asyncio
@@ -26,9 +27,9 @@ Fetched = dict[TopicPartition, list[Any]]
 
 
 class TopicReader:
-    """Async context manager. `fetch` returns aiokafka's records by TopicPartition. Raises
-    BrokerError when the broker fails and TopicMismatch when a topic is missing. `only`: these
-    partitions of every topic; else all."""
+    """Async context manager. `fetch` returns aiokafka's records by TopicPartition (a record's own
+    topic is the broker's name). Raises BrokerError when the broker fails and TopicMismatch when a
+    topic is missing. `only`: these partitions of every topic; else all."""
 
     def __init__(
         self, broker: BrokerSettings, topics: Sequence[str], only: Collection[int] | None = None
@@ -37,9 +38,16 @@ class TopicReader:
         self._consumer: AIOKafkaConsumer | None = None
         #: Every partition read.
         self.partitions: tuple[TopicPartition, ...] = ()
+        #: The same under the broker's names, and back.
+        self._there: dict[TopicPartition, TopicPartition] = {}
+        self._here: dict[TopicPartition, TopicPartition] = {}
 
     async def __aenter__(self) -> Self:
         self.partitions = await self._partitions()
+        self._there = {
+            each: each._replace(topic=self._broker.topics + each.topic) for each in self.partitions
+        }
+        self._here = {there: here for here, there in self._there.items()}
         consumer = AIOKafkaConsumer(
             **self._broker.client_kwargs(),
             group_id=None,
@@ -56,7 +64,7 @@ class TopicReader:
             await consumer.stop()
             raise
         pause_empty_fetches(consumer)
-        consumer.assign(self.partitions)
+        consumer.assign(list(self._here))
         return self
 
     async def __aexit__(
@@ -75,20 +83,23 @@ class TopicReader:
         it has subscribed to, and subscribing to one that is missing may create it."""
         async with admin_client(self._broker) as client:
             described = await client.describe_topics()
+        prefix = self._broker.topics
         known = {
             each["topic"]: sorted(one["partition"] for one in each["partitions"])
             for each in described
         }
-        missing = [topic for topic in self._topics if not known.get(topic)]
+        missing = [prefix + topic for topic in self._topics if not known.get(prefix + topic)]
         if missing:
+            remedy = "`edgesteer topics create` makes all of them"
+            if prefix:
+                remedy = f"`edgesteer replay FILE --into {prefix}` makes those that it writes"
             raise TopicMismatch(
-                f"{self._broker.bootstrap} has no topic {', '.join(missing)}; "
-                "`edgesteer topics create` makes all of them"
+                f"{self._broker.bootstrap} has no topic {', '.join(missing)}; {remedy}"
             )
         return tuple(
             TopicPartition(topic, partition)
             for topic in self._topics
-            for partition in known[topic]
+            for partition in known[prefix + topic]
             if self._only is None or partition in self._only
         )
 
@@ -100,15 +111,13 @@ class TopicReader:
 
     async def begins(self) -> dict[TopicPartition, int]:
         """First offset of each partition that is still there."""
-        begins: dict[TopicPartition, int] = await self._ask(
-            self._open.beginning_offsets(self.partitions)
-        )
-        return begins
+        begins = await self._ask(self._open.beginning_offsets(list(self._here)))
+        return {self._here[there]: offset for there, offset in begins.items()}
 
     async def ends(self) -> dict[TopicPartition, int]:
         """The offset each partition's next record will have."""
-        ends: dict[TopicPartition, int] = await self._ask(self._open.end_offsets(self.partitions))
-        return ends
+        ends = await self._ask(self._open.end_offsets(list(self._here)))
+        return {self._here[there]: offset for there, offset in ends.items()}
 
     async def from_begin(self) -> None:
         """Go to the beginning."""
@@ -116,29 +125,29 @@ class TopicReader:
 
     async def from_time(self, at_ms: int) -> None:
         """Go to the first records that the broker took at or after `at_ms`."""
-        asked = dict.fromkeys(self.partitions, at_ms)
-        found = await self._ask(self._open.offsets_for_times(asked))
-        ends = await self.ends()
-        self.seek({each: found[each].offset if found.get(each) else ends[each] for each in ends})
+        found = await self._ask(self._open.offsets_for_times(dict.fromkeys(self._here, at_ms)))
+        offsets = await self.ends()
+        offsets |= {self._here[there]: each.offset for there, each in found.items() if each}
+        self.seek(offsets)
 
     def seek(self, offsets: dict[TopicPartition, int]) -> None:
         """Go to these offsets."""
         for partition, offset in offsets.items():
-            self._open.seek(partition, offset)
+            self._open.seek(self._there[partition], offset)
 
     def pause(self, partition: TopicPartition) -> None:
         """Fetch no more of it."""
-        self._open.pause(partition)
+        self._open.pause(self._there[partition])
 
     async def position(self, partition: TopicPartition) -> int:
         """Everything before this offset was read."""
-        position: int = await self._ask(self._open.position(partition))
+        position: int = await self._ask(self._open.position(self._there[partition]))
         return position
 
     async def fetch(self, timeout_ms: int = 100) -> Fetched:
         """What there is, at most a few megabytes; empty after `timeout_ms` without any."""
-        fetched: Fetched = await self._ask(self._open.getmany(timeout_ms=timeout_ms))
-        return fetched
+        fetched = await self._ask(self._open.getmany(timeout_ms=timeout_ms))
+        return {self._here[there]: records for there, records in fetched.items()}
 
     async def until(self, ends: dict[TopicPartition, int]) -> AsyncIterator[Fetched]:
         """Fetch until every partition's position has reached `ends`."""
