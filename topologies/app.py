@@ -5,7 +5,7 @@ where a table is declared), the table `cells` with its changelog, which hold the
 life cycle. The agents hand over what they are given; decisions fall at cuts (runner.py).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import faust
 import structlog
+from faust.types import TP
 
 from pipeline.broker.settings import BrokerSettings
 from schemas.registry import INPUTS, STEERING_CUTS
@@ -108,9 +109,13 @@ def build_app(options: AppOptions, cells: Cells) -> CellApp:
     async def hold(*args: Any, **kwargs: Any) -> None:
         cells.hold()
 
+    async def keep(app: faust.App, assigned: Collection[TP], **kwargs: Any) -> None:
+        cells.keep(assigned)  # a worker that is left with nothing is not asked for offsets
+
     app.agent(inputs, name="rows")(rows)
     app.agent(cuts, name="cuts")(read_cuts)
     app.on_partitions_revoked.connect(hold)
+    app.on_partitions_assigned.connect(keep)
     return app
 
 

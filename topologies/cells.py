@@ -7,7 +7,7 @@ snapshot, or at the beginning of its log; one that went away is forgotten with e
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import monotonic
 
 import structlog
@@ -67,12 +67,16 @@ class Cells:
         for runner in self.runners.values():
             runner.hold()
 
-    async def seek_offsets(self, assigned: set[TP]) -> dict[TP, int]:
-        """Where to read on for every assigned partition; starts and ends runners accordingly."""
+    def keep(self, assigned: Collection[TP]) -> set[int]:
+        """Forget every cell that is not among `assigned`; the cells that are."""
         mine = {tp.partition for tp in assigned if tp.topic == STEERING_CUTS.name}
         for partition in sorted(set(self.runners) - mine):
             self._forget(partition)
-        new = sorted(mine - set(self.runners))
+        return mine
+
+    async def seek_offsets(self, assigned: set[TP]) -> dict[TP, int]:
+        """Where to read on for every assigned partition; starts and ends runners accordingly."""
+        new = sorted(self.keep(assigned) - set(self.runners))
         if new:
             await self._begin(new)
         offsets: dict[TP, int] = {}

@@ -87,7 +87,8 @@ class CellRunner:
         self._whole = log_begin == 0 or found.commit is not None
         self._sequence = CutSequence(whole=self._whole, last=self.last)
         self._before = (0, 0)  # number and term of the last cut of a log that holds none any more
-        self._given_back = False  # by a rebalance: somebody may have led in between
+        self._given_back = 0  # times, by rebalances: somebody may have led in between
+        self._led_after = 0  # of these times: the last one after which a cut of ours counted
         #: Folded and made by others: published again by us unless an Epoch closes it meanwhile.
         self._unpublished: list[Folded] = []
         #: A cut of other code was folded: what it published is not what it would by this code.
@@ -129,7 +130,7 @@ class CellRunner:
     def release(self) -> None:
         """The partition is ours: still, or again, and then whoever superseded us has lost it."""
         if not self._released.is_set():
-            self._given_back = True
+            self._given_back += 1
             if self.phase is Phase.SUPERSEDED:
                 self._enter(Phase.TAKING_OVER)
         self._released.set()
@@ -234,7 +235,6 @@ class CellRunner:
         cut = self._next_cut(Cause.URGENT if urgent else Cause.TICK, term=self.last.term)
         folded = await self._append_and_read_back(cut)
         if folded is not None:
-            self._given_back = False
             if cut.cause is Cause.TICK:
                 await self._standing.look(cut.term)
                 folded.effects.tables += self._standing.corrections(self.cell)
@@ -243,8 +243,8 @@ class CellRunner:
             return
         log.warning("superseded", partition=self.partition, by=self.last.writer)
         # Whoever led while a rebalance was under way has lost the partition to us again.
-        self._enter(Phase.TAKING_OVER if self._given_back else Phase.SUPERSEDED)
-        self._given_back = False
+        given_back = self._given_back > self._led_after
+        self._enter(Phase.TAKING_OVER if given_back else Phase.SUPERSEDED)
 
     async def _put_right(self, taken: Folded) -> None:
         """Make what is published at a take-over leave just the cell's tables on the topics."""
@@ -298,14 +298,17 @@ class CellRunner:
         )
 
     async def _append_and_read_back(self, cut: Cut) -> Folded | None:
-        """Append `cut`, then read until a cut with its number counts; None if that is not ours:
-        then others' cuts are among the unpublished."""
+        """Append `cut`, then read until a cut with its number counts; None if that is not ours, or
+        is read only after the partition was given back: others may have led and published since.
+        What is not published then is among the unpublished."""
+        given_back = self._given_back
         await self._configs.ensure_published()
         await self._publishing.append_cut(cut)
         while self.last is None or self.last.number < cut.number:
             folded = await self._read_one()
             if folded is not None:
-                if folded.cut == cut:
+                if folded.cut == cut and given_back == self._given_back:
+                    self._led_after = given_back
                     return folded
                 self._unpublished.append(folded)
         return None

@@ -8,13 +8,14 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from faust.types import TP
 
 from pipeline.cell import Cell
 from pipeline.config import CODE_VERSION, SteeringConfig
 from pipeline.cut import Cause, Cut, CutSequence
 from pipeline.effects import Block, Record
 from pipeline.wire.encode import encode
-from schemas.registry import APPLIANCE_HEALTH, FLEET_INVENTORY, PLAY_EVENTS
+from schemas.registry import APPLIANCE_HEALTH, FLEET_INVENTORY, PLAY_EVENTS, STEERING_CUTS
 from tests.cell_world import Log as World
 from tests.cell_world import everything
 from topologies.cells import Cells
@@ -205,6 +206,26 @@ async def test_one_given_back_before_it_knew_that_it_was_superseded_leads_again(
         assert runner.phase is Phase.LEADING
 
 
+async def test_a_cut_of_ours_that_is_read_after_others_have_led_is_not_published_late() -> None:
+    log = FakeLog()
+    async with running(log) as runner:
+        await until(lambda: len(log.published) >= 2)
+        deliver, unread = log.deliver, list[tuple[Cut, int]]()
+        log.deliver = lambda cut, offset: unread.append((cut, offset))
+        await until(lambda: len(unread) == 1)  # frozen now; the session ends, another one leads
+        said, late = len(log.published), unread[0][0].number
+        log.append(cut_of(late + 1, 5, "other"))
+        log.epoch = late + 1
+        runner.hold()
+        runner.release()
+        log.deliver = deliver
+        for cut, offset in unread:
+            deliver(cut, offset)
+        await until(lambda: runner.phase is Phase.LEADING and len(log.published) > said)
+    takeover = log.published[said][0]
+    assert (takeover.cause, takeover.number, takeover.term) == (Cause.TAKEOVER, late + 2, 6)
+
+
 async def test_a_log_without_its_beginning_is_taken_on_trust_and_reconciled() -> None:
     log = FakeLog(epoch=99)
     log.cuts = [cut_of(41, 2, "zombie"), cut_of(70, 3, "old"), cut_of(71, 3, "old")]
@@ -310,3 +331,17 @@ def test_a_record_that_is_no_cut_does_not_count_and_ends_nobody() -> None:
     cells.on_cut(0, 2, encode("Config", {"hash": "", "config": ""}))
     cells.on_cut(0, 3, encode("Cut", cut_of(1, 1, "me").to_record()))
     assert (heard, failures) == ([3], [])
+
+
+def test_a_worker_that_is_left_with_nothing_forgets_its_cells() -> None:
+    doubles: Any = {"clock": Clock(), "configs": None, "publishing": None, "snapshots": None}
+    cells = Cells(3, writer="me", on_failure=lambda _: None, **doubles)
+    ended: list[int] = []
+    for cell in range(3):
+        cells.runners[cell] = cast(Any, SimpleNamespace())
+        task = SimpleNamespace(cancel=lambda cell=cell: ended.append(cell))
+        cells._tasks[cell] = cast(Any, task)
+    assert cells.keep({TP(STEERING_CUTS.name, 1), TP(PLAY_EVENTS.name, 1)}) == {1}
+    assert (set(cells.runners), ended) == ({1}, [0, 2])
+    assert cells.keep(set()) == set()
+    assert (set(cells.runners), ended) == (set(), [0, 2, 1])
