@@ -28,9 +28,10 @@ class Configs:
 
     async def ensure_published(self) -> None:
         """Stand the current configuration in the log unless it is there."""
-        if self.current_hash not in self._known:
-            await self._outputs.put_config(self.current_hash, self._current.canonical())
-            self._known[self.current_hash] = self._current
+        config, config_hash = self._current, self.current_hash  # `replace` may come meanwhile
+        if config_hash not in self._known:
+            await self._outputs.put_config(config_hash, config.canonical())
+            self._known[config_hash] = config
 
     async def get(self, config_hash: str) -> SteeringConfig:
         """The configuration with this hash; LogError when the log names one that nobody
