@@ -47,6 +47,15 @@ def test_each_setting_is_taken_from_the_first_place_that_gives_it(
     assert (found.bootstrap, found.sasl_user, found.partitions) == ("flag:1", "e", 3)
 
 
+def test_which_topics_are_read_is_said_by_a_command_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker or a publisher must not take over what is meant for those who ask."""
+    monkeypatch.setenv("EDGESTEER_TOPICS", "replay.")
+    assert find_broker("flag:1").topics == ""
+    write('[broker]\nbootstrap = "file:1"\ntopics = "replay."\n')
+    with pytest.raises(ConfigError, match="no setting 'topics'"):
+        find_broker()
+
+
 def test_without_any_it_says_where_it_looked() -> None:
     with pytest.raises(BrokerUnknown) as caught:
         find_broker()
