@@ -58,13 +58,8 @@ class Publishing:
         """Send everything, then the Epoch; returns when all of it is acknowledged."""
         began = perf_counter()
         cut, effects = folded.cut, folded.effects
-        limit = folded.config.publish.dead_letters_max
-        reports = [
-            *verdict_records(cut, effects),
-            *dead_letter_records(cut, effects, folded.raw, limit),
-        ]
         written, _ = await asyncio.gather(  # nobody needs an order between the two
-            self._outputs.publish(cut, effects.tables), self._outputs.publish(cut, reports)
+            self._outputs.publish(cut, effects.tables), self.report(folded)
         )
         await standing.wrote(written, cut.term)
         behind_ms = max(0, self._clock.now_ms() - cut.at_ms)
@@ -74,3 +69,10 @@ class Publishing:
         await self._outputs.publish(cut, [epoch_record(fields)])
         metrics.PUBLISH_MS.labels(cut.cause).observe((perf_counter() - began) * 1000)
         metrics.BEHIND_MS.labels(cut.partition).set(behind_ms)
+
+    async def report(self, folded: Folded) -> None:
+        """Send verdicts and dead letters; returns when all are acknowledged."""
+        cut, effects = folded.cut, folded.effects
+        limit = folded.config.publish.dead_letters_max
+        letters = dead_letter_records(cut, effects, folded.raw, limit)
+        await self._outputs.publish(cut, [*verdict_records(cut, effects), *letters])

@@ -197,9 +197,7 @@ class CellRunner:
     async def _take_over(self) -> None:
         await self._forget_published()
         for folded in self._unpublished:
-            if folded.cut.code_version == CODE_VERSION:
-                log.info("published again", partition=self.partition, cut=folded.cut.number)
-                await self._publishing.publish(folded, self._standing)
+            await self._publish_again(folded)
         self._unpublished = []
         fresh = self.last is None and self._whole
         _, term = (self.last.number, self.last.term) if self.last else self._before
@@ -222,6 +220,18 @@ class CellRunner:
         # What a cell holds stays: the collector need not walk it, which took 70 ms with a million
         # prefixes, in which no urgent cut could be made. (Cells thaws it when a cell goes away.)
         gc.freeze()
+
+    async def _publish_again(self, folded: Folded) -> None:
+        """What a cut of somebody else's says, if this code made it. Where other code came before
+        it, its table is no change to what stands on the topics: the take-over, which puts that
+        right, speaks for it."""
+        if folded.cut.code_version != CODE_VERSION:
+            return
+        log.info("published again", partition=self.partition, cut=folded.cut.number)
+        if self._other_code:
+            await self._publishing.report(folded)
+        else:
+            await self._publishing.publish(folded, self._standing)
 
     async def _lead(self) -> None:
         """Wait for the next tick or urgent news, then make one cut and see it through."""
