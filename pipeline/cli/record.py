@@ -36,8 +36,9 @@ def command(
 ) -> None:
     """Inputs, cuts, configurations and Epochs of a time as one file, for `edgesteer replay`.
 
-    A recording begins at the beginning of the log, since that is where a fold begins: what lies
-    before --from is in it as the lead-in. Nothing is written to the broker.
+    A recording begins with the newest snapshot before --from, or where there is none with the
+    beginning of the log: the cuts from there on are in it as the lead-in. Nothing is written to the
+    broker.
     """
     from pipeline.replay.recorder import record
 
@@ -66,6 +67,7 @@ def _as_json(manifest: "Manifest", file: Path, size: int) -> dict[str, object]:
             cell.partition: {
                 "cuts": cell.cuts - cell.lead_in,
                 "lead_in": cell.lead_in,
+                "snapshot_cut": cell.snapshot_cut,
                 "first": iso(cell.first_at_ms),
                 "last": iso(cell.last_at_ms),
             }
@@ -80,12 +82,13 @@ def _tell(manifest: "Manifest", file: Path, size: int) -> None:
             cell.partition,
             cell.cuts - cell.lead_in,
             cell.lead_in,
+            cell.snapshot_cut or "",
             iso(cell.first_at_ms),
             iso(cell.last_at_ms),
         ]
         for cell in manifest.cells
     ]
-    table(["cell", "cuts", "lead-in", "first", "last"], rows, right="rrr")
+    table(["cell", "cuts", "lead-in", "after cut", "first", "last"], rows, right="rrrr")
     say()
     table(["topic", "records"], [[n, f"{c:,}"] for n, c in manifest.records.items()], right=" r")
     say()
@@ -93,7 +96,7 @@ def _tell(manifest: "Manifest", file: Path, size: int) -> None:
     say(f"{file}: {size:,} bytes, {size / total:.1f} a record")
     lead_in = sum(cell.lead_in for cell in manifest.cells)
     for cell in manifest.cells:
-        if cell.log_begin:
+        if not cell.whole:
             note(
                 f"cell {cell.partition}: the log's beginning is not on the broker any more; up to "
                 "the next takeover a replay lacks what stood there"
@@ -101,5 +104,5 @@ def _tell(manifest: "Manifest", file: Path, size: int) -> None:
     if lead_in:
         note(
             f"{lead_in:,} cuts before {iso(manifest.from_ms)} are in it as the lead-in: "
-            "a fold begins at the beginning of the log"
+            "a fold begins at a snapshot, or at the beginning of the log"
         )

@@ -71,7 +71,8 @@ class Part:
 class CellSpan:
     """What a recording holds of one cell: cuts that count, and of these how many are the lead-in
     (before the time asked for; needed to get there). Times are those of the cuts. `log_begin`: the
-    first offset of its cut log; above 0 its beginning was gone already."""
+    first offset of its cut log; above 0 its beginning was gone already. `snapshot_cut`: the cut of
+    the snapshot that it begins with, 0 where it begins with the log."""
 
     partition: int
     log_begin: int = 0
@@ -79,6 +80,12 @@ class CellSpan:
     lead_in: int = 0
     first_at_ms: int = 0
     last_at_ms: int = 0
+    snapshot_cut: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is missing before its first cut."""
+        return self.log_begin == 0 or self.snapshot_cut > 0
 
 
 @dataclass(slots=True)

@@ -88,7 +88,7 @@ class Judge:
 
     def __init__(self, recording: Recording, span: CellSpan) -> None:
         self._epochs = epochs_by_cut(recording, span.partition)
-        self._whole = span.log_begin == 0
+        self._whole = span.whole
 
     def __call__(self, step: Step) -> Judged:
         cut = step.cut

@@ -23,13 +23,21 @@ from pipeline.cell import Cell, step
 from pipeline.config import SteeringConfig
 from pipeline.cut import Cut, CutSequence
 from pipeline.effects import Effects
-from pipeline.errors import LogError, WireError
+from pipeline.errors import LogError, RecordingError, SnapshotError, WireError
 from pipeline.replay.archive import CellSpan, Recording
+from pipeline.snapshot.chunks import restore
 from pipeline.wire.columns import decode_chunk
 from pipeline.wire.decode import decode
 from pipeline.wire.digest import Raw
 from pipeline.wire.rows import TopicRows
-from schemas.registry import BY_NAME, INPUTS, STEERING_CONFIG, STEERING_CUTS, STEERING_EPOCHS
+from schemas.registry import (
+    BY_NAME,
+    CELLS_CHANGELOG,
+    INPUTS,
+    STEERING_CONFIG,
+    STEERING_CUTS,
+    STEERING_EPOCHS,
+)
 
 #: Topic -> rows of a cut.
 Rows = dict[str, TopicRows]
@@ -79,15 +87,17 @@ class Ignored:
 def fold(
     recording: Recording, span: CellSpan, ignored: Ignored, change: Change = unchanged
 ) -> Iterator[Step]:
-    """Every cut of one cell that counts, in order.
+    """Every cut of one cell that counts, in order: from the snapshot that the recording begins
+    with, or from nothing.
 
-    Raises LogError when a cut names a configuration that is not there or not readable.
+    Raises LogError when a cut names a configuration that is not there or not readable, and
+    RecordingError when the snapshot is not.
     """
     partition = span.partition
     configs = configs_of(recording)
     lanes = {topic.name: Lane(recording, topic.name, partition) for topic in INPUTS}
-    cell = Cell(partition, recording.manifest.partitions)
-    sequence = CutSequence(whole=span.log_begin == 0)
+    cell, last = _begin(recording, span)
+    sequence = CutSequence(whole=span.whole, last=last)
     for value in values_of(recording, STEERING_CUTS.name, partition):
         cut = cut_of(value)
         if cut is None or not sequence.take(cut):
@@ -103,6 +113,25 @@ def fold(
         effects = step(cell, rows, cut, config)
         lead_in = cut.at_ms < recording.manifest.from_ms
         yield Step(cell, cut, config, rows, taken, raw, effects, lead_in)
+
+
+def _begin(recording: Recording, span: CellSpan) -> tuple[Cell, Cut | None]:
+    """The cell before its first cut, and the cut that it is at."""
+    partitions, place = recording.manifest.partitions, f"snapshot of cell {span.partition}"
+    if not span.snapshot_cut:
+        return Cell(span.partition, partitions), None
+    held: dict[bytes, bytes] = {}
+    for frame in recording.frames(CELLS_CHANGELOG.name, span.partition):
+        held |= dict(zip(frame.get_column("key"), frame.get_column("value"), strict=True))
+    snapshot, wrong = restore(held)
+    if snapshot is None:
+        why = "; ".join(map(str, wrong)) or "is not there"
+        raise RecordingError(recording.path, why, place)
+    try:
+        cell = Cell.from_bytes(span.partition, partitions, snapshot.sections)
+    except SnapshotError as error:
+        raise RecordingError(recording.path, str(error), place) from error
+    return cell, snapshot.commit.cut
 
 
 class Lane:

@@ -1,13 +1,13 @@
 """From a broker into a recording: configurations, cuts, the rows that the cuts take, Epochs.
 
-A fold begins at the beginning of the log, so a recording does as well (or at what is left of it),
-whatever time it is asked from: the cuts before that time are its lead-in. Which rows belong to it
-say the cuts: for each input topic those before the furthest offset that a cut at or before `to_ms`
-names. The cut log is therefore read first, then the inputs, and last the Epochs (one is sent after
-its cut).
+A fold begins at a snapshot or at the beginning of the log, so a recording does as well (or at what
+is left of the log): the cuts from there to the time it is asked from are its lead-in. Which rows
+belong to it say the cuts: for each input topic those from the snapshot's offset to the furthest
+that a cut at or before `to_ms` names. The cut log is therefore read first, then the inputs, and
+last the Epochs (one is sent after its cut).
 """
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from pipeline.cut import Cut, CutSequence
 from pipeline.errors import RecordingError, UsageError
 from pipeline.follow.reader import TopicReader
 from pipeline.replay.archive import CellSpan, Manifest, RecordingWriter
+from pipeline.replay.beginnings import Beginning, beginnings, read
 from pipeline.replay.fold import cut_of, epoch_of
 from schemas.partition import partition_of
 from schemas.registry import (
+    CELLS_CHANGELOG,
     FLEET_INVENTORY,
     INPUTS,
     STEERING_CONFIG,
@@ -36,14 +38,15 @@ _REGION = b"region:"
 
 
 class CutLog:
-    """The cut log of one cell up to a time. `ends`: input topic -> the offset that its rows end
-    before."""
+    """The cut log of one cell up to a time, from behind `after` (the snapshot's cut). `starts`,
+    `ends`: input topic -> the offset that its rows begin with, and end before."""
 
-    def __init__(self, span: CellSpan, from_ms: int, to_ms: int) -> None:
+    def __init__(self, span: CellSpan, from_ms: int, to_ms: int, after: Cut | None = None) -> None:
         self.span, self._from_ms, self._to_ms = span, from_ms, to_ms
+        self.starts = after.offsets if after else {}
         self.ends: dict[str, int] = {}
         self.last: Cut | None = None
-        self._sequence = CutSequence(whole=span.log_begin == 0)
+        self._sequence = CutSequence(whole=span.whole, last=after)
 
     def take(self, cut: Cut | None) -> bool:
         """Whether the record (None: no cut) stands before the first that counts and is too late."""
@@ -59,6 +62,13 @@ class CutLog:
         for topic, end in cut.offsets.items():
             self.ends[topic] = max(self.ends.get(topic, 0), end)
         return True
+
+    def has_closed(self, record: Any) -> bool:
+        """Whether the record is an Epoch that closes one of its cuts."""
+        epoch = epoch_of(record.value)
+        if epoch is None or self.last is None:
+            return False
+        return bool(self.span.snapshot_cut < epoch["cut"] <= self.last.number)
 
 
 async def record(
@@ -83,9 +93,10 @@ async def record(
     manifest = Manifest(partitions, from_ms, to_ms)
     with RecordingWriter(path, manifest) as writer:
         async with TopicReader(broker, [STEERING_CONFIG.name]) as reader:
-            async for tp, records in _read(reader, await reader.ends()):
+            async for tp, records in read(reader, await reader.begins(), await reader.ends()):
                 _add(writer, tp, records)
-        logs = await _copy_cuts(broker, writer, cells)
+        begins = await beginnings(broker, cells, from_ms)
+        logs = await _copy_cuts(broker, writer, cells, begins)
         manifest.cells = [log.span for log in logs.values()]
         if not any(span.cuts > span.lead_in for span in manifest.cells):
             raise RecordingError(path, f"not written: {_nothing(manifest)}")
@@ -101,7 +112,7 @@ async def _cells(broker: BrokerSettings, partitions: int, regions: Collection[st
         return list(range(partitions))
     known: set[str] = set()
     async with TopicReader(broker, [FLEET_INVENTORY.name]) as reader:
-        async for _, records in _read(reader, await reader.ends()):
+        async for _, records in read(reader, await reader.begins(), await reader.ends()):
             keys = (one.key for one in records if one.key and one.key.startswith(_REGION))
             known |= {key[len(_REGION) :].decode(errors="replace") for key in keys}
     if unknown := sorted(set(regions) - known):
@@ -111,17 +122,24 @@ async def _cells(broker: BrokerSettings, partitions: int, regions: Collection[st
 
 
 async def _copy_cuts(
-    broker: BrokerSettings, writer: RecordingWriter, cells: list[int]
+    broker: BrokerSettings,
+    writer: RecordingWriter,
+    cells: list[int],
+    snapshots: dict[int, Beginning],
 ) -> dict[int, CutLog]:
-    """Cell -> its cut log, of those that have any cut in time."""
+    """Cell -> its cut log, of those that have any cut in time; with it the snapshot that it begins
+    with."""
     from_ms, to_ms = writer.manifest.from_ms, writer.manifest.to_ms
     async with TopicReader(broker, [STEERING_CUTS.name], cells) as reader:
         begins, ends = await reader.begins(), await reader.ends()
-        logs = {
-            tp.partition: CutLog(CellSpan(tp.partition, begin), from_ms, to_ms)
-            for tp, begin in begins.items()
-        }
-        async for tp, records in _read(reader, ends):
+        logs: dict[int, CutLog] = {}
+        for tp in begins:
+            span, after = CellSpan(tp.partition, begins[tp]), None
+            if snapshot := snapshots.get(tp.partition):
+                after, begins[tp] = snapshot.commit.cut, snapshot.commit.log_next
+                span.snapshot_cut = after.number
+            logs[tp.partition] = CutLog(span, from_ms, to_ms, after)
+        async for tp, records in read(reader, begins, ends):
             log, kept = logs[tp.partition], []
             for one in records:
                 if not log.take(cut_of(one.value)):
@@ -129,7 +147,10 @@ async def _copy_cuts(
                     break
                 kept.append(one)
             _add(writer, tp, kept)
-    return {cell: log for cell, log in logs.items() if log.last is not None}
+    logs = {cell: log for cell, log in logs.items() if log.last is not None}
+    for cell in sorted(logs.keys() & snapshots.keys()):
+        _add(writer, TopicPartition(CELLS_CHANGELOG.name, cell), snapshots[cell].records)
+    return logs
 
 
 async def _copy_inputs(
@@ -138,9 +159,11 @@ async def _copy_inputs(
     async with TopicReader(broker, [topic.name for topic in INPUTS], logs) as reader:
         begins, ends = await reader.begins(), await reader.ends()
         for tp, end in ends.items():
-            ends[tp] = min(end, logs[tp.partition].ends.get(tp.topic, 0))
+            log = logs[tp.partition]
+            begins[tp] = max(begins[tp], log.starts.get(tp.topic, 0))
+            ends[tp] = min(end, log.ends.get(tp.topic, 0))
         done, total = 0, sum(max(0, end - begins[tp]) for tp, end in ends.items())
-        async for tp, records in _read(reader, ends):
+        async for tp, records in read(reader, begins, ends):
             _add(writer, tp, records)
             done += len(records)
             progress(done, total)
@@ -150,36 +173,14 @@ async def _copy_epochs(
     broker: BrokerSettings, writer: RecordingWriter, logs: dict[int, CutLog]
 ) -> None:
     async with TopicReader(broker, [STEERING_EPOCHS.name], logs) as reader:
-        async for tp, records in _read(reader, await reader.ends()):
-            last = logs[tp.partition].last
-            _add(writer, tp, [one for one in records if last and _closes(one, last)])
-
-
-def _closes(record: Any, last: Cut) -> bool:
-    """Whether the record is an Epoch that closes `last` or a cut before it."""
-    epoch = epoch_of(record.value)
-    return epoch is not None and epoch["cut"] <= last.number
+        async for tp, records in read(reader, await reader.begins(), await reader.ends()):
+            log = logs[tp.partition]
+            _add(writer, tp, [one for one in records if log.has_closed(one)])
 
 
 def _add(writer: RecordingWriter, tp: TopicPartition, records: list[Any]) -> None:
     rows = ((one.offset, one.timestamp, one.key, one.value) for one in records)
     writer.add(tp.topic, tp.partition, rows)
-
-
-async def _read(
-    reader: TopicReader, ends: dict[TopicPartition, int]
-) -> AsyncIterator[tuple[TopicPartition, list[Any]]]:
-    """Everything from the beginning to `ends`, which the caller may lower meanwhile."""
-    await reader.from_begin()
-    left = set(ends)
-    while left:
-        for tp in sorted(left):
-            if await reader.position(tp) >= ends[tp]:
-                reader.pause(tp)
-                left.discard(tp)
-        if left:
-            for tp, records in (await reader.fetch()).items():
-                yield tp, [one for one in records if one.offset < ends[tp]]
 
 
 def _nothing(manifest: Manifest) -> str:

@@ -51,7 +51,8 @@ async def test_what_workers_did_folds_again_to_the_same(
     """L2 through a file: with a worker killed on the way, from a moment in the middle, for one
     region alone, and straight from the broker."""
     await create_topics(own_broker.settings, PARTITIONS)
-    async with Plane(own_broker, tmp_path, workers=2) as plane:
+    often = ("--snapshot-every", "3")
+    async with Plane(own_broker, tmp_path, workers=2, options=often) as plane:
         fleet = plane.fleet(*FLEET)
         await fleet.start()
         async with Follower(own_broker.settings) as follower:
@@ -65,6 +66,7 @@ async def test_what_workers_did_folds_again_to_the_same(
     broker, file = ("--broker", own_broker.settings.bootstrap), tmp_path / "whole.rec"
     await a_recording_is_equal_twice(broker, file)
     await a_part_is_equal(broker, tmp_path / "part.rec")
+    await a_part_begins_with_a_snapshot(broker, tmp_path / "late.rec")
     await what_is_not_there_is_refused(broker, tmp_path / "none.rec")
     await an_interrupt_leaves_a_whole_file_or_none(broker, tmp_path / "interrupted.rec")
     status, (*_, last), said = await edgesteer("replay", *broker)
@@ -99,6 +101,19 @@ async def a_part_is_equal(broker: tuple[str, ...], file: Path) -> None:
     assert len(made["cells"]) == 1
     status, (*_, last), said = await edgesteer("replay", str(file))
     assert (status, last["lead_in"]) == (0, made["lead_in"]), said
+    assert last["equal"] == last["cuts"] > 0
+
+
+async def a_part_begins_with_a_snapshot(broker: tuple[str, ...], file: Path) -> None:
+    """The last cut alone: from the snapshot before it, and what came after that."""
+    _, epochs, _ = await edgesteer("epochs", *broker)
+    newest = min(epoch["at"] for epoch in epochs)
+    status, (made,), said = await edgesteer("record", "--from", newest, *broker, str(file))
+    assert status == 0, said
+    assert all(cell["snapshot_cut"] > 0 for cell in made["cells"].values())
+    assert made["lead_in"] <= 2 * 3 * PARTITIONS
+    status, (*_, last), said = await edgesteer("replay", "--lead-in", str(file))
+    assert (status, last["different"], last["inputs_incomplete"]) == (0, 0, 0), said
     assert last["equal"] == last["cuts"] > 0
 
 
