@@ -18,6 +18,8 @@ from topologies import metrics
 from topologies.outputs import Written
 from topologies.readback import Readback
 
+_NOBODY = -2  # a term under which nobody writes
+
 
 class Standing:
     """Of one cell, from the day it was given to this worker. `verified`: table topic -> the offset
@@ -51,10 +53,15 @@ class Standing:
         self._seen = await self.ends()
 
     async def wrote(self, written: Iterable[Written], term: int) -> None:
-        """Take in what was acknowledged, in order; read what lies before it unknown."""
+        """Take in what was acknowledged, in order; read what lies before it unknown. Where others
+        wrote there, what we wrote after them is read too: we may be the one who was frozen."""
         if self._seen is not None:
+            shared = set[str]()
             for one in written:
-                await self._read(self._seen, one.topic, one.start, term)
+                if await self._read(self._seen, one.topic, one.start, term):
+                    shared.add(one.topic)
+                if one.topic in shared:
+                    await self._read(self._seen, one.topic, one.end, _NOBODY)
                 self._seen[one.topic] = max(self._seen[one.topic], one.end)
 
     async def look(self, term: int) -> None:
@@ -64,15 +71,17 @@ class Standing:
             for topic, end in ends.items():
                 await self._read(self._seen, topic, end, term)
 
-    async def _read(self, seen: dict[str, int], topic: str, end: int, term: int) -> None:
+    async def _read(self, seen: dict[str, int], topic: str, end: int, term: int) -> bool:
         """What stands before `end` and was not seen; `term`: our own (a batch whose
-        acknowledgement was lost is sent twice)."""
+        acknowledgement was lost is sent twice). Whether others wrote any of it."""
         start = seen[topic]
-        if start < end:
-            found = await self._readback.written_by_others(topic, self._partition, start, end, term)
-            if found:
-                self._theirs.setdefault(topic, {}).update(found)
-            seen[topic] = end
+        if start >= end:
+            return False
+        found = await self._readback.written_by_others(topic, self._partition, start, end, term)
+        if found:
+            self._theirs.setdefault(topic, {}).update(found)
+        seen[topic] = end
+        return bool(found)
 
     def corrections(self, cell: Cell) -> list[Record]:
         """What to write so that the topics hold what the cell has published, of all that others
