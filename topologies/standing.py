@@ -11,11 +11,11 @@ them after a take-over, to find nothing).
 
 from collections.abc import Iterable, Mapping
 
+from pipeline.broker.batches import Written
 from pipeline.cell import Cell, current, reconcile
 from pipeline.effects import Block, Record
 from schemas.registry import TABLES
 from topologies import metrics
-from topologies.outputs import Written
 from topologies.readback import Readback
 
 _NOBODY = -2  # a term under which nobody writes
