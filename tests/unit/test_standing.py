@@ -1,101 +1,169 @@
-"""What others wrote on a cell's table topics is overwritten, whoever of the two came last."""
+"""What others wrote on a cell's table topics is found by the gaps between our own records, and
+written over with what the cell has published."""
 
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
-from pipeline.cell import Cell
+from pipeline.cell import Cell, current
 from pipeline.effects import Record
-from schemas.registry import LB_WEIGHTS, TABLES
-from topologies import standing as module
+from schemas.registry import LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES, TABLES
+from tests.cell_world import fold, make_log
 from topologies.outputs import Written
-from topologies.readback import Readback
 from topologies.standing import Standing
 
-TOPIC = LB_WEIGHTS.name
-OURS, THEIRS = 3, 4
-#: What the cell has published, as far as it is asked.
-PUBLISHED: dict[bytes, bytes | None] = {b"a": b"a-now", b"b": b"b-now", b"gone": None}
+TERM = 4
 
 
-@dataclass
-class FakeReadback:
-    """One table topic in memory: (key, value, term) by offset."""
+class Topics:
+    """The table topics of one partition: (term, key, value) by offset; stands in for Readback."""
 
-    log: list[tuple[bytes, bytes | None, int]] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.logs: dict[str, list[tuple[int, bytes, bytes | None]]] = {
+            topic.name: [] for topic in TABLES
+        }
+        self.read = 0
 
-    async def ends(self, topics: Any, partition: int) -> dict[str, int]:
-        return {topic: len(self.log) if topic == TOPIC else 0 for topic in topics}
+    def put(self, term: int, records: Iterable[Record]) -> list[Written]:
+        written = []
+        for one in records:
+            log = self.logs[one.topic]
+            log.append((term, one.key, one.value))
+            written.append(Written(one.topic, len(log) - 1, len(log)))
+        return written
+
+    def held(self, topic: str) -> dict[bytes, bytes]:
+        held: dict[bytes, bytes] = {}
+        for _, key, value in self.logs[topic]:
+            held.pop(key, None)
+            if value is not None:
+                held[key] = value
+        return held
+
+    async def ends(self, topics: Iterable[str], partition: int) -> dict[str, int]:
+        return {topic: len(self.logs[topic]) for topic in topics}
+
+    async def table(self, topic: str, partition: int) -> tuple[dict[bytes, bytes], int]:
+        return self.held(topic), len(self.logs[topic])
 
     async def written_by_others(
         self, topic: str, partition: int, start: int, end: int, term: int
     ) -> dict[bytes, bytes | None]:
-        assert topic == TOPIC
-        return {key: value for key, value, by in self.log[start:end] if by != term}
-
-    def write(self, term: int, **records: bytes | None) -> Written:
-        start = len(self.log)
-        self.log += [(key.encode(), value, term) for key, value in records.items()]
-        return Written(TOPIC, start, len(self.log))
+        self.read += end - start
+        return {key: value for by, key, value in self.logs[topic][start:end] if by != term}
 
 
-@pytest.fixture
-def readback(monkeypatch: pytest.MonkeyPatch) -> FakeReadback:
-    def current(cell: Cell, topic: str, keys: Any) -> dict[bytes, bytes | None]:
-        return {key: PUBLISHED[key] for key in keys}
-
-    monkeypatch.setattr(module, "current", current)
-    return FakeReadback()
-
-
-def standing_on(readback: FakeReadback) -> Standing:
-    verified = {topic.name: 0 for topic in TABLES}
-    return Standing(0, cast(Readback, readback), verified)
+@pytest.fixture(scope="module")
+def cell() -> Cell:
+    """A cell that has published weights, groups and prefixes."""
+    cell = Cell(0, 1)
+    for _ in fold(make_log(1, 12, bad=False), cell):
+        pass
+    return cell
 
 
-def corrections(standing: Standing) -> list[Record]:
-    return standing.corrections(cast(Cell, None))
+def published(cell: Cell) -> dict[str, dict[bytes, bytes]]:
+    return {topic.name: dict(cell.published_records(topic.name)) for topic in TABLES}
 
 
-async def test_what_others_wrote_before_or_behind_ours_is_overwritten_once(
-    readback: FakeReadback,
-) -> None:
-    standing = standing_on(readback)
-    readback.write(THEIRS, gone=b"late")
-    await standing.wrote([readback.write(OURS, a=b"a-now")], OURS)
-    assert standing.verified is None  # not while something of theirs stands
-    readback.write(THEIRS, b=b"late")
-    await standing.look(OURS)
-    assert corrections(standing) == [Record(TOPIC, b"gone", None), Record(TOPIC, b"b", b"b-now")]
-    assert corrections(standing) == []
-    assert standing.verified is not None
-    assert standing.verified[TOPIC] == 3
-
-
-async def test_what_others_wrote_and_is_right_stays(readback: FakeReadback) -> None:
-    standing = standing_on(readback)
-    readback.write(THEIRS, a=b"a-now", gone=None)
-    await standing.look(OURS)
-    assert corrections(standing) == []
-
-
-async def test_what_we_wrote_late_ourselves_is_overwritten(readback: FakeReadback) -> None:
-    """We were frozen: another one led, and what we had queued came after its records."""
-    standing = standing_on(readback)
-    readback.write(THEIRS, a=b"a-now", b=b"b-now")
-    written = [readback.write(OURS, a=b"a-of-old"), readback.write(OURS, b=b"b-of-old")]
-    await standing.wrote(written, OURS)
-    assert corrections(standing) == [
-        Record(TOPIC, b"a", b"a-now"),
-        Record(TOPIC, b"b", b"b-now"),
+def everything(cell: Cell) -> list[Record]:
+    return [
+        Record(topic, key, value)
+        for topic, held in published(cell).items()
+        for key, value in held.items()
     ]
 
 
-async def test_ours_are_not_read_while_nobody_else_writes(readback: FakeReadback) -> None:
-    standing = standing_on(readback)
-    written = readback.write(OURS, a=b"a-now")
-    readback.log.clear()  # reading it would find nothing
-    await standing.wrote([written], OURS)
-    await standing.look(OURS)
-    assert standing.verified == {topic.name: 1 if topic is LB_WEIGHTS else 0 for topic in TABLES}
+def standing(topics: Topics) -> Standing:
+    double: Any = topics
+    return Standing(0, double, {topic: len(log) for topic, log in topics.logs.items()})
+
+
+def test_what_is_published_under_a_key_is_what_the_topics_hold(cell: Cell) -> None:
+    for topic, held in published(cell).items():
+        assert held
+        unknown = [b"", b"nowhere", b"\0" * 8 + b"nowhere", b"\0" * 17 + b"eu", *held]
+        found = current(cell, topic, unknown)
+        assert {key: value for key, value in found.items() if value is not None} == held
+        assert found.keys() == set(unknown)
+
+
+def test_a_topic_on_which_nothing_is_published_is_left_alone() -> None:
+    for topic in TABLES:
+        assert current(Cell(0, 1), topic.name, [b"key"]) == {}
+
+
+async def test_nothing_is_read_while_nobody_else_writes(cell: Cell) -> None:
+    topics = Topics()
+    stands = standing(topics)
+    await stands.wrote(topics.put(TERM, everything(cell)), TERM)
+    await stands.look(TERM)
+    assert (topics.read, stands.corrections(cell)) == (0, [])
+    assert stands.verified == {topic: len(log) for topic, log in topics.logs.items()}
+
+
+@pytest.mark.parametrize("behind", [True, False])
+async def test_what_a_zombie_wrote_is_written_over(cell: Cell, behind: bool) -> None:
+    """Behind our last record, and between two of ours; also where the cell has published
+    nothing."""
+    topics = Topics()
+    stands = standing(topics)
+    whole, wanted = everything(cell), published(cell)
+    await stands.wrote(topics.put(TERM, whole), TERM)
+    for topic in (LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES):
+        key = next(iter(wanted[topic.name]))
+        rubbish = [(key, b"stale"), (b"long gone", b"stale")]
+        topics.put(TERM - 1, [Record(topic.name, *one) for one in rubbish])
+    if behind:
+        await stands.look(TERM)
+    else:
+        await stands.wrote(topics.put(TERM, whole[-1:] + whole[:1] + _of(whole)), TERM)
+    assert stands.verified is None  # no snapshot says that the topics are right
+    corrections = stands.corrections(cell)
+    await stands.wrote(topics.put(TERM, corrections), TERM)
+    assert {topic: topics.held(topic) for topic in wanted} == wanted
+    assert stands.verified is not None
+    assert len(corrections) == 6
+
+
+def _of(records: list[Record]) -> list[Record]:
+    return [one for one in records if one.topic == STEERING_GROUPS.name][:1]
+
+
+async def test_a_batch_that_was_sent_twice_is_ours(cell: Cell) -> None:
+    topics = Topics()
+    stands = standing(topics)
+    topics.put(TERM, everything(cell))  # its acknowledgement was lost
+    await stands.wrote(topics.put(TERM, everything(cell)), TERM)
+    assert topics.read > 0
+    assert stands.corrections(cell) == []
+
+
+async def test_a_take_over_reads_only_what_came_after_the_snapshot(cell: Cell) -> None:
+    topics, wanted = Topics(), published(cell)
+    topics.put(TERM - 1, everything(cell))
+    stands = standing(topics)  # verified up to here
+    key, value = next(iter(wanted[LB_WEIGHTS.name].items()))
+    topics.put(
+        TERM - 1, [Record(LB_WEIGHTS.name, key, b"cut 70"), Record(LB_WEIGHTS.name, key, value)]
+    )
+    topics.put(TERM - 1, [Record(STEERING_PREFIXES.name, b"x" * 19, b"cut 71")])
+    await stands.look(TERM)
+    assert topics.read == 3
+    assert stands.corrections(cell) == [Record(STEERING_PREFIXES.name, b"x" * 19, None)]
+
+
+async def test_without_a_snapshot_everything_is_compared(cell: Cell) -> None:
+    topics, wanted = Topics(), published(cell)
+    topics.put(1, everything(cell)[::2])
+    topics.put(1, [Record(STEERING_GROUPS.name, b"\1" * 10, b"of another code")])
+    double: Any = topics
+    stands = Standing(0, double, None)
+    assert not stands.known
+    await stands.wrote([Written(LB_WEIGHTS.name, 3, 4)], TERM)  # nothing is known to compare with
+    assert stands.verified is None
+    records = await stands.reconciled(cell)
+    topics.put(TERM, [one for one in records if isinstance(one, Record)])
+    assert {topic: topics.held(topic) for topic in wanted} == wanted
+    assert stands.known
