@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.broker.batches import Written
 from pipeline.cell import Cell, current
 from pipeline.effects import Record
 from schemas.registry import LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES, TABLES
 from tests.cell_world import fold, make_log
-from topologies.outputs import Written
 from topologies.standing import Standing
 
 TERM = 4
@@ -124,7 +124,7 @@ async def test_what_a_zombie_wrote_is_written_over(cell: Cell, behind: bool) -> 
     await stands.wrote(topics.put(TERM, corrections), TERM)
     assert {topic: topics.held(topic) for topic in wanted} == wanted
     assert stands.verified is not None
-    assert len(corrections) == 6
+    assert len(corrections) == (6 if behind else 4)  # two of them we wrote again ourselves
 
 
 def _of(records: list[Record]) -> list[Record]:
@@ -145,9 +145,8 @@ async def test_a_take_over_reads_only_what_came_after_the_snapshot(cell: Cell) -
     topics.put(TERM - 1, everything(cell))
     stands = standing(topics)  # verified up to here
     key, value = next(iter(wanted[LB_WEIGHTS.name].items()))
-    topics.put(
-        TERM - 1, [Record(LB_WEIGHTS.name, key, b"cut 70"), Record(LB_WEIGHTS.name, key, value)]
-    )
+    for written in (b"cut 70", value):
+        topics.put(TERM - 1, [Record(LB_WEIGHTS.name, key, written)])
     topics.put(TERM - 1, [Record(STEERING_PREFIXES.name, b"x" * 19, b"cut 71")])
     await stands.look(TERM)
     assert topics.read == 3
