@@ -30,13 +30,15 @@ import polars as pl
 
 import pipeline.cell
 import pipeline.replay.fold
+import pipeline.replay.lane
 from pipeline.bench.replayworld import make
 from pipeline.decide.groups import RegionTable
 from pipeline.publish import Ledger
 from pipeline.regions import Region
 from pipeline.replay import archive
 from pipeline.replay.compare import Tally, replay
-from pipeline.replay.fold import Lane, cut_of, values_of
+from pipeline.replay.fold import cut_of, values_of
+from pipeline.replay.lane import Lane
 from pipeline.sim.size import SimSize
 from pipeline.state.demand import Demand
 from pipeline.state.fleet import Fleet
@@ -56,7 +58,7 @@ SIZE = SimSize(
 _SECTIONS: tuple[tuple[Any, str, str], ...] = (
     (pl, "read_ipc", "archive"),
     (Lane, "take", "lanes, archive and decode in them"),
-    (pipeline.replay.fold, "decode_chunk", "decode"),
+    (pipeline.replay.lane, "decode_chunk", "decode"),
     (pipeline.replay.fold, "step", "step"),
     (Fleet, "fold", "step: fold inventory"),
     (Routes, "fold", "step: fold routes"),

@@ -13,10 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import orjson
-import polars as pl
 from pydantic import ValidationError
 
 from pipeline.cell import Cell, step
@@ -25,13 +22,12 @@ from pipeline.cut import Cut, CutSequence
 from pipeline.effects import Effects
 from pipeline.errors import LogError, RecordingError, SnapshotError, WireError
 from pipeline.replay.archive import CellSpan, Recording
+from pipeline.replay.lane import Lane
 from pipeline.snapshot.chunks import restore
-from pipeline.wire.columns import decode_chunk
 from pipeline.wire.decode import decode
 from pipeline.wire.digest import Raw
 from pipeline.wire.rows import TopicRows
 from schemas.registry import (
-    BY_NAME,
     CELLS_CHANGELOG,
     INPUTS,
     STEERING_CONFIG,
@@ -132,35 +128,6 @@ def _begin(recording: Recording, span: CellSpan) -> tuple[Cell, Cut | None]:
     except SnapshotError as error:
         raise RecordingError(recording.path, str(error), place) from error
     return cell, snapshot.commit.cut
-
-
-class Lane:
-    """The records of one input topic of one cell, handed out by offset."""
-
-    def __init__(self, recording: Recording, topic: str, partition: int) -> None:
-        self._topic, self._keyed = topic, BY_NAME[topic].keyed
-        self._frames = recording.frames(topic, partition)
-        self._frame: pl.DataFrame | None = next(self._frames, None)
-
-    def take(self, end: int) -> tuple[TopicRows, Raw]:
-        """Remove the records below `end`: as rows, and as they are."""
-        pieces: list[pl.DataFrame] = []
-        while self._frame is not None:
-            below = int(np.searchsorted(self._frame.get_column("offset").to_numpy(), end))
-            if below:
-                pieces.append(self._frame.head(below))
-            if below < self._frame.height:
-                self._frame = self._frame.slice(below)
-                break
-            self._frame = next(self._frames, None)
-        if not pieces:
-            return TopicRows(self._topic), Raw()
-        frame = pl.concat(pieces)
-        values: list[bytes | None] = frame.get_column("value").to_list()
-        keys = frame.get_column("key").to_list() if self._keyed else None
-        offsets: npt.NDArray[np.int64] = frame.get_column("offset").to_numpy()
-        rows = decode_chunk(self._topic, values, offsets, keys)
-        return rows, Raw([offsets], [values])
 
 
 def _take(lanes: Mapping[str, Lane], cut: Cut) -> tuple[Rows, Taken, dict[str, Raw]]:
