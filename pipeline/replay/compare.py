@@ -28,7 +28,9 @@ class Outcome(StrEnum):
     DIFFERENT = "different"
     INPUTS_INCOMPLETE = "inputs_incomplete"
     WITHOUT_EPOCH = "without_epoch"  # nothing to compare with
-    OTHER_CODE = "other_code"  # made by another version of what `step` computes: only folded
+    #: Made by another version of what `step` computes; or different, with such cuts before it: the
+    #: worker had their state from a snapshot, here they were folded by this version.
+    OTHER_CODE = "other_code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Judge:
     def __init__(self, recording: Recording, span: CellSpan) -> None:
         self._epochs = epochs_by_cut(recording, span.partition)
         self._whole = span.whole
+        self._other_code = False  # came before
 
     def __call__(self, step: Step) -> Judged:
         cut = step.cut
@@ -96,6 +99,9 @@ class Judge:
         lacking = [why for epoch in found for why in _lacking(epoch, step.taken)]
         self._whole = self._whole and not lacking
         outcome, why = _judge(cut, found, step.effects, lacking, whole=self._whole)
+        self._other_code |= cut.code_version != CODE_VERSION
+        if outcome is Outcome.DIFFERENT and self._other_code:
+            outcome = Outcome.OTHER_CODE
         return Judged(cut.partition, cut.number, cut.at_ms, outcome, step.lead_in, tuple(why))
 
 

@@ -130,6 +130,20 @@ def test_cuts_of_another_code_version_are_folded_but_not_compared(
     assert tally.all_equal
 
 
+def test_what_differs_after_cuts_of_other_code_is_laid_to_the_upgrade(
+    tmp_path: Path, log: Log, epochs: Epochs
+) -> None:
+    """The worker of the new version had the state of the old one from a snapshot."""
+    for number in (2, 3):
+        log.cuts[number] = replace(log.cuts[number], code_version=0)
+    for number in (0, 6):
+        epochs[number]["table_hash"] = "0" * 16
+    judged, _ = judge(write(tmp_path / "log", log, epochs))
+    assert judged[0].outcome is Outcome.DIFFERENT
+    assert judged[6].outcome is Outcome.OTHER_CODE
+    assert judged[6].why[0].startswith("table_hash: ")
+
+
 def test_a_cut_without_an_epoch_is_folded_and_said(
     tmp_path: Path, log: Log, epochs: Epochs
 ) -> None:
