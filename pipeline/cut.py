@@ -28,6 +28,11 @@ class Cut:
     config_hash: str
     code_version: int
 
+    @property
+    def mark(self) -> tuple[int, int]:
+        """Number and term: what an effect says of the cut that it comes from."""
+        return self.number, self.term
+
     def counts_after(self, last: "Cut | None") -> bool:
         """Whether this cut counts, `last` being the last one that did: its number follows, and its
         term is higher, or the same by the same writer. Every reader ignores the others."""

@@ -61,7 +61,7 @@ class Publishing:
         written, _ = await asyncio.gather(  # nobody needs an order between the two
             self._outputs.publish(cut, effects.tables), self.report(folded)
         )
-        await standing.wrote(written, cut.term)
+        await standing.wrote(written, cut.mark)
         behind_ms = max(0, self._clock.now_ms() - cut.at_ms)
         digests = {topic: raw.digest() for topic, raw in folded.raw.items()}
         ends = await standing.ends()

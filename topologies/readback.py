@@ -22,6 +22,12 @@ from schemas.registry import STEERING_CUTS, STEERING_EPOCHS, TABLES
 #: A broker answers a connection's requests in order: behind a fetch of nothing, which it holds back
 #: for half a second unless told otherwise, each question for an offset took as long.
 FETCH_WAIT_MS = 5
+#: Number and term of a cut.
+Mark = tuple[int, int]
+#: In the place of a value that stands behind one of a later cut. Who follows live has dropped it,
+#: so it is nobody's word, even where it says what is right. (No record of a table is empty.)
+LATE = b""
+_NO_CUT = (-1, -1)
 _EPOCHS_READ = 100  # the newest, among which the last cut's is
 
 
@@ -53,29 +59,36 @@ class Readback:
         return {tp.topic: int(end) for tp, end in ends.items()}
 
     async def table(self, topic: str, partition: int) -> tuple[dict[bytes, bytes], int]:
-        """Key -> last value of a compacted partition, deleted keys left out; and the offset up to
-        which that is so."""
+        """Key -> last value of a compacted partition (or LATE), deleted keys left out; and the
+        offset up to which that is so."""
         held: dict[bytes, bytes] = {}
         end = await self.end_offset(topic, partition)
-        async for record in self._read(topic, partition, end=end):
-            if record.key is None:
-                continue
-            if record.value is None:
-                held.pop(record.key, None)
+        async for key, value, _ in self._told(topic, partition, 0, end):
+            if value is None:
+                held.pop(key, None)
             else:
-                held[record.key] = record.value
+                held[key] = value
         return held, end
 
     async def written_by_others(
-        self, topic: str, partition: int, start: int, end: int, term: int
+        self, topic: str, partition: int, start: int, end: int, own: Mark
     ) -> dict[bytes, bytes | None]:
-        """Key -> last value of what stands from `start` to before `end` and was not written under
-        `term`."""
-        found: dict[bytes, bytes | None] = {}
+        """Key -> last value (or LATE) of what stands from `start` to before `end` and was not
+        written for the cut `own`: a copy of what this worker wrote for an earlier one may come
+        late as well."""
+        told = self._told(topic, partition, start, end)
+        return {key: value async for key, value, by in told if by != own}
+
+    async def _told(
+        self, topic: str, partition: int, start: int, end: int
+    ) -> AsyncIterator[tuple[bytes, bytes | None, Mark]]:
+        """Key, value or LATE, and the cut of each record."""
+        newest = _NO_CUT
         async for record in self._read(topic, partition, start=start, end=end):
-            if record.key is not None and _term(record) != term:
-                found[record.key] = record.value
-        return found
+            if record.key is not None:
+                by = _cut(record)
+                yield record.key, (LATE if by < newest else record.value), by
+                newest = max(newest, by)
 
     async def cut_at(self, partition: int, offset: int) -> Cut | None:
         """The cut that stands at `offset` of the cut log; None when none stands there (any
@@ -128,10 +141,10 @@ class Readback:
             self._consumer.unsubscribe()
 
 
-def _term(record: ConsumerRecord) -> int:
-    """The term under which a record was written; -1 when it does not say."""
+def _cut(record: ConsumerRecord) -> Mark:
+    """The cut that a record was written for; _NO_CUT when it does not say."""
     for name, value in record.headers:
         if name == HEADER and value is not None:
             with suppress(ValueError):
-                return unpack_cut(value)[2]
-    return -1
+                return unpack_cut(value)[1:]
+    return _NO_CUT

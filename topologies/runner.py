@@ -246,7 +246,7 @@ class CellRunner:
         folded = await self._append_and_read_back(cut)
         if folded is not None:
             if cut.cause is Cause.TICK:
-                await self._standing.look(cut.term)
+                await self._standing.look(cut.mark)
                 folded.effects.tables += self._standing.corrections(self.cell)
             await self._publishing.publish(folded, self._standing)
             self._snapshot()
@@ -261,7 +261,7 @@ class CellRunner:
         if self._other_code or not self._standing.known:
             taken.effects.tables = await self._standing.reconciled(self.cell)
         else:
-            await self._standing.look(taken.cut.term)
+            await self._standing.look(taken.cut.mark)
             taken.effects.tables += self._standing.corrections(self.cell)
 
     def _snapshot(self) -> None:

@@ -16,9 +16,9 @@ from pipeline.cell import Cell, current, reconcile
 from pipeline.effects import Block, Record
 from schemas.registry import TABLES
 from topologies import metrics
-from topologies.readback import Readback
+from topologies.readback import Mark, Readback
 
-_NOBODY = -2  # a term under which nobody writes
+_NOBODYS = (-2, -2)  # a cut for which nobody writes
 
 
 class Standing:
@@ -52,32 +52,32 @@ class Standing:
         """The topics hold nothing of the cell's, as it has published nothing."""
         self._seen = await self.ends()
 
-    async def wrote(self, written: Iterable[Written], term: int) -> None:
+    async def wrote(self, written: Iterable[Written], own: Mark) -> None:
         """Take in what was acknowledged, in order; read what lies before it unknown. Where others
         wrote there, what we wrote after them is read too: we may be the one who was frozen."""
         if self._seen is not None:
             shared = set[str]()
             for one in written:
-                if await self._read(self._seen, one.topic, one.start, term):
+                if await self._read(self._seen, one.topic, one.start, own):
                     shared.add(one.topic)
                 if one.topic in shared:
-                    await self._read(self._seen, one.topic, one.end, _NOBODY)
+                    await self._read(self._seen, one.topic, one.end, _NOBODYS)
                 self._seen[one.topic] = max(self._seen[one.topic], one.end)
 
-    async def look(self, term: int) -> None:
+    async def look(self, own: Mark) -> None:
         """Read what others wrote behind our last record."""
         if self._seen is not None:
             ends = await self._readback.ends(self._seen, self._partition)
             for topic, end in ends.items():
-                await self._read(self._seen, topic, end, term)
+                await self._read(self._seen, topic, end, own)
 
-    async def _read(self, seen: dict[str, int], topic: str, end: int, term: int) -> bool:
-        """What stands before `end` and was not seen; `term`: our own (a batch whose
-        acknowledgement was lost is sent twice). Whether others wrote any of it."""
+    async def _read(self, seen: dict[str, int], topic: str, end: int, own: Mark) -> bool:
+        """What stands before `end` and was not seen; `own`: the cut that we write for
+        (a batch whose acknowledgement was lost is sent twice). Whether others wrote any of it."""
         start = seen[topic]
         if start >= end:
             return False
-        found = await self._readback.written_by_others(topic, self._partition, start, end, term)
+        found = await self._readback.written_by_others(topic, self._partition, start, end, own)
         if found:
             self._theirs.setdefault(topic, {}).update(found)
         seen[topic] = end

@@ -11,25 +11,26 @@ from pipeline.cell import Cell, current
 from pipeline.effects import Record
 from schemas.registry import LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES, TABLES
 from tests.cell_world import fold, make_log
+from topologies.readback import Mark
 from topologies.standing import Standing
 
-TERM = 4
+OWN, OTHERS = (4, 4), (3, 3)  # number and term of cuts
 
 
 class Topics:
-    """The table topics of one partition: (term, key, value) by offset; stands in for Readback."""
+    """The table topics of one partition: (cut, key, value) by offset; stands in for Readback."""
 
     def __init__(self) -> None:
-        self.logs: dict[str, list[tuple[int, bytes, bytes | None]]] = {
+        self.logs: dict[str, list[tuple[Mark, bytes, bytes | None]]] = {
             topic.name: [] for topic in TABLES
         }
         self.read = 0
 
-    def put(self, term: int, records: Iterable[Record]) -> list[Written]:
+    def put(self, by: Mark, records: Iterable[Record]) -> list[Written]:
         written = []
         for one in records:
             log = self.logs[one.topic]
-            log.append((term, one.key, one.value))
+            log.append((by, one.key, one.value))
             written.append(Written(one.topic, len(log) - 1, len(log)))
         return written
 
@@ -48,10 +49,10 @@ class Topics:
         return self.held(topic), len(self.logs[topic])
 
     async def written_by_others(
-        self, topic: str, partition: int, start: int, end: int, term: int
+        self, topic: str, partition: int, start: int, end: int, own: Mark
     ) -> dict[bytes, bytes | None]:
         self.read += end - start
-        return {key: value for by, key, value in self.logs[topic][start:end] if by != term}
+        return {key: value for by, key, value in self.logs[topic][start:end] if by != own}
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +98,8 @@ def test_a_topic_on_which_nothing_is_published_is_left_alone() -> None:
 async def test_nothing_is_read_while_nobody_else_writes(cell: Cell) -> None:
     topics = Topics()
     stands = standing(topics)
-    await stands.wrote(topics.put(TERM, everything(cell)), TERM)
-    await stands.look(TERM)
+    await stands.wrote(topics.put(OWN, everything(cell)), OWN)
+    await stands.look(OWN)
     assert (topics.read, stands.corrections(cell)) == (0, [])
     assert stands.verified == {topic: len(log) for topic, log in topics.logs.items()}
 
@@ -110,18 +111,18 @@ async def test_what_a_zombie_wrote_is_written_over(cell: Cell, behind: bool) -> 
     topics = Topics()
     stands = standing(topics)
     whole, wanted = everything(cell), published(cell)
-    await stands.wrote(topics.put(TERM, whole), TERM)
+    await stands.wrote(topics.put(OWN, whole), OWN)
     for topic in (LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES):
         key = next(iter(wanted[topic.name]))
         rubbish = [(key, b"stale"), (b"long gone", b"stale")]
-        topics.put(TERM - 1, [Record(topic.name, *one) for one in rubbish])
+        topics.put(OTHERS, [Record(topic.name, *one) for one in rubbish])
     if behind:
-        await stands.look(TERM)
+        await stands.look(OWN)
     else:
-        await stands.wrote(topics.put(TERM, whole[-1:] + whole[:1] + _of(whole)), TERM)
+        await stands.wrote(topics.put(OWN, whole[-1:] + whole[:1] + _of(whole)), OWN)
     assert stands.verified is None  # no snapshot says that the topics are right
     corrections = stands.corrections(cell)
-    await stands.wrote(topics.put(TERM, corrections), TERM)
+    await stands.wrote(topics.put(OWN, corrections), OWN)
     assert {topic: topics.held(topic) for topic in wanted} == wanted
     assert stands.verified is not None
     assert len(corrections) == (6 if behind else 4)  # two of them we wrote again ourselves
@@ -134,21 +135,21 @@ def _of(records: list[Record]) -> list[Record]:
 async def test_a_batch_that_was_sent_twice_is_ours(cell: Cell) -> None:
     topics = Topics()
     stands = standing(topics)
-    topics.put(TERM, everything(cell))  # its acknowledgement was lost
-    await stands.wrote(topics.put(TERM, everything(cell)), TERM)
+    topics.put(OWN, everything(cell))  # its acknowledgement was lost
+    await stands.wrote(topics.put(OWN, everything(cell)), OWN)
     assert topics.read > 0
     assert stands.corrections(cell) == []
 
 
 async def test_a_take_over_reads_only_what_came_after_the_snapshot(cell: Cell) -> None:
     topics, wanted = Topics(), published(cell)
-    topics.put(TERM - 1, everything(cell))
+    topics.put(OTHERS, everything(cell))
     stands = standing(topics)  # verified up to here
     key, value = next(iter(wanted[LB_WEIGHTS.name].items()))
     for written in (b"cut 70", value):
-        topics.put(TERM - 1, [Record(LB_WEIGHTS.name, key, written)])
-    topics.put(TERM - 1, [Record(STEERING_PREFIXES.name, b"x" * 19, b"cut 71")])
-    await stands.look(TERM)
+        topics.put(OTHERS, [Record(LB_WEIGHTS.name, key, written)])
+    topics.put(OTHERS, [Record(STEERING_PREFIXES.name, b"x" * 19, b"cut 71")])
+    await stands.look(OWN)
     assert topics.read == 3
     assert stands.corrections(cell) == [Record(STEERING_PREFIXES.name, b"x" * 19, None)]
 
@@ -160,9 +161,9 @@ async def test_without_a_snapshot_everything_is_compared(cell: Cell) -> None:
     double: Any = topics
     stands = Standing(0, double, None)
     assert not stands.known
-    await stands.wrote([Written(LB_WEIGHTS.name, 3, 4)], TERM)  # nothing is known to compare with
+    await stands.wrote([Written(LB_WEIGHTS.name, 3, 4)], OWN)  # nothing is known to compare with
     assert stands.verified is None
     records = await stands.reconciled(cell)
-    topics.put(TERM, [one for one in records if isinstance(one, Record)])
+    topics.put(OWN, [one for one in records if isinstance(one, Record)])
     assert {topic: topics.held(topic) for topic in wanted} == wanted
     assert stands.known
