@@ -17,7 +17,7 @@ from pipeline.config import CODE_VERSION
 from pipeline.cut import Cut
 from pipeline.effects import Effects
 from pipeline.replay.archive import CellSpan, Recording
-from pipeline.replay.fold import Ignored, Step, Taken, epochs_by_cut, fold
+from pipeline.replay.fold import Change, Ignored, Step, Taken, epochs_by_cut, fold, unchanged
 from pipeline.wire.decode import decode
 
 
@@ -74,14 +74,15 @@ class Tally:
         return 0 < self.compared == self.outcomes[Outcome.EQUAL]
 
 
-def replay(recording: Recording, tally: Tally) -> Iterator[Judged]:
-    """Fold every cell; what became of each cut that counts, cell by cell, in order.
+def replay(recording: Recording, tally: Tally, change: Change = unchanged) -> Iterator[Judged]:
+    """Fold every cell; what became of each cut that counts, cell by cell, in order. `change` is for
+    those that look on: what a real one makes would be compared with what was.
 
     Raises LogError when a cut names a configuration that is not there or not readable.
     """
     for span in recording.manifest.cells:
         judge = Judge(recording, span)
-        for step in fold(recording, span, tally.ignored):
+        for step in fold(recording, span, tally.ignored, change):
             yield judge(step)
 
 
