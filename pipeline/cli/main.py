@@ -44,6 +44,7 @@ COMMANDS: dict[str, Listed] = {
     "dead-letters": Listed(ASK, "dead_letters", "What was refused, and why."),
     "record": Listed(ASK, "record", "A time of the log as one file."),
     "replay": Listed(ASK, "replay", "Fold a recording again; compare it with what was published."),
+    "explain": Listed(ASK, "explain", "What a client was answered at a moment, and why."),
     "feed": Listed(FEED, "feed", "Publish real routes."),
     "fleet": Listed(FEED, "fleet", "Publish the inventory: regions, sites, appliances, networks."),
     "topics": Listed(OPERATE, "topics", "Create the topics on a broker, or check them."),
