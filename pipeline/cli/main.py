@@ -45,6 +45,8 @@ COMMANDS: dict[str, Listed] = {
     "record": Listed(ASK, "record", "A time of the log as one file."),
     "replay": Listed(ASK, "replay", "Fold a recording again; compare it with what was published."),
     "explain": Listed(ASK, "explain", "What a client was answered at a moment, and why."),
+    "diff": Listed(ASK, "diff", "What changed between two moments, recordings or settings."),
+    "whatif": Listed(ASK, "whatif", "A recording folded with a change: what it would have done."),
     "feed": Listed(FEED, "feed", "Publish real routes."),
     "fleet": Listed(FEED, "fleet", "Publish the inventory: regions, sites, appliances, networks."),
     "topics": Listed(OPERATE, "topics", "Create the topics on a broker, or check them."),

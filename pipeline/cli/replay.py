@@ -1,7 +1,6 @@
 """`edgesteer replay`: fold a recording again, compare it with what was published, publish it."""
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +22,7 @@ from pipeline.cli.common import (
     run_async,
     say,
 )
+from pipeline.cli.logfile import fetched_log
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.replay.archive import Manifest, Recording
     from pipeline.replay.compare import Judged, Tally
     from pipeline.replay.into import Pace
+    from pipeline.replay.watch import Watch
 
 #: Cuts that a person is told of one by one.
 TOLD_MAX = 20
@@ -56,6 +57,14 @@ def command(
             metavar="N|max", help="With --into: so many times as fast as it was; unset 1."
         ),
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="VIEW", help="Save what had been decided, for `edgesteer diff`."),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="With --save: when; unset: at the end."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Fold a recorded log again and compare every cut with the Epoch that closed it.
@@ -63,17 +72,20 @@ def command(
     Status 1 unless every cut that was compared is equal. Nothing is written to any topic, unless
     --into says where, and never to a live one: it makes topics of its own on the broker, which
     other commands read with --topics PREFIX.
+
+    --save writes a view for `edgesteer diff`: what was decided at a moment, as this version decides
+    it. TIME is ISO 8601, or before the end of the recording: -40s.
     """
-    work = _work(broker, file, into, speed)
+    if at is not None and save is None:
+        raise UsageError("--at says when the view is taken that --save writes")
+    work = _work(broker, file, into, speed, save, at)
     os.environ["RUST_BACKTRACE"] = "0"  # bad input makes polars' reader panic (caught): a line each
     from pipeline.replay.archive import Recording
     from pipeline.replay.compare import Tally
 
     with ExitStack() as stack:
         if file is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesteer-replay-"))
-            file = Path(folder) / "log"
-            _fetch(broker(), file)
+            file = stack.enter_context(fetched_log(broker()))
         recording = stack.enter_context(Recording(file))
         tally, seconds = Tally(compare_lead_in=lead_in), time.perf_counter()
         written = work(recording, tally, json)
@@ -83,7 +95,12 @@ def command(
 
 
 def _work(
-    broker: FindBroker, file: Path | None, into: str | None, speed: str | None
+    broker: FindBroker,
+    file: Path | None,
+    into: str | None,
+    speed: str | None,
+    save: Path | None,
+    at: str | None,
 ) -> "Callable[[Recording, Tally, bool], dict[str, int]]":
     """What is to be done with the recording; it returns the records written by topic. Raises
     UsageError for what does not go together, before anything is read."""
@@ -95,7 +112,9 @@ def _work(
                 f"{file} is folded without a broker: leave the broker's options out, or leave FILE "
                 "out to fold the broker's log, or say with --into PREFIX. where to publish"
             )
-        return _fold
+        return _fold if save is None else partial(_fold_and_save, save, at)
+    if save is not None:
+        raise UsageError("--save and --into do not go together: replay once for each")
     from pipeline.broker.isolated import isolated_prefix
 
     return partial(_publish, broker(), isolated_prefix(into), _pace(speed))
@@ -115,22 +134,33 @@ def _pace(speed: str | None) -> "Pace":
     return Pace(times)
 
 
-def _fetch(broker: "BrokerSettings", file: Path) -> None:
-    """The whole log so far as a recording."""
-    from pipeline.replay.recorder import record
-
-    with progress_line("records") as progress:
-        run_async(record(broker, file, 0, parse_time_ms("now"), progress=progress))
-
-
-def _fold(recording: "Recording", tally: "Tally", json: bool) -> dict[str, int]:
+def _fold(
+    recording: "Recording", tally: "Tally", json: bool, watch: "Watch | None" = None
+) -> dict[str, int]:
     """Fold and compare; nothing is written."""
     from pipeline.replay.compare import replay
+    from pipeline.replay.fold import unchanged
 
     with _telling(recording, tally, json) as tell:
-        for judged in replay(recording, tally):
+        for judged in replay(recording, tally, watch or unchanged):
             tell(judged)
     return {}
+
+
+def _fold_and_save(
+    save: Path, at: str | None, recording: "Recording", tally: "Tally", json: bool
+) -> dict[str, int]:
+    """The same, and the view of a moment into a file."""
+    from pipeline.replay.viewfile import save_view
+    from pipeline.replay.watch import Watch, moment_of
+
+    moment = moment_of(recording, at or "", parse_time_ms)
+    watch = Watch([moment])
+    written = _fold(recording, tally, json, watch)
+    view = watch.view(moment, f"{recording.path.name}{f'@{at}' if at else ''}")
+    save_view(view, save)
+    note(f"{save}: what had been decided by {iso(view.at_ms)}")
+    return written
 
 
 def _publish(
