@@ -11,7 +11,9 @@ from pipeline.cli.common import JsonOption, emit, note, run_async, say, takes_br
 if TYPE_CHECKING:
     from pipeline.broker.settings import BrokerSettings
 
-app = typer.Typer(no_args_is_help=True, help="Create the plane's topics, or check them.")
+app = typer.Typer(
+    no_args_is_help=True, help="Create the plane's topics, check them, delete a replay's."
+)
 
 PartitionsOption = Annotated[
     int | None,
