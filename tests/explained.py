@@ -13,9 +13,16 @@ from pipeline.cut import Cut
 from pipeline.effects import Effects
 from pipeline.follow.table import Batch, SteeringTable
 from pipeline.replay.archive import CellSpan, Manifest, RecordingWriter
+from pipeline.snapshot.chunks import Chunks
 from pipeline.wire.encode import encode
 from pipeline.wire.headers import pack_cut
-from schemas.registry import STEERING_CONFIG, STEERING_CUTS, STEERING_EPOCHS, TABLES
+from schemas.registry import (
+    CELLS_CHANGELOG,
+    STEERING_CONFIG,
+    STEERING_CUTS,
+    STEERING_EPOCHS,
+    TABLES,
+)
 from tests.cell_world import START_MS, Log, read, table_bytes
 
 Values = Sequence[bytes | None]
@@ -55,12 +62,15 @@ def write(
     partitions: int = 1,
     configs: Sequence[SteeringConfig] = (SteeringConfig(),),
     epochs: bool = True,
+    snapshot_cut: int = 0,
 ) -> Path:
-    """The logs of these cells as one recording."""
-    spans = [
-        CellSpan(cell, 0, len(log.cuts), 0, log.cuts[0].at_ms, log.cuts[-1].at_ms)
-        for cell, log in logs.items()
-    ]
+    """The logs of these cells as one recording: from their beginning, or from the snapshot at
+    `snapshot_cut`."""
+    spans = []
+    for cell, log in logs.items():
+        cuts = log.cuts[snapshot_cut:]
+        span = CellSpan(cell, 0, len(cuts), 0, cuts[0].at_ms, cuts[-1].at_ms, snapshot_cut)
+        spans.append(span)
     manifest = Manifest(partitions, START_MS, max(span.last_at_ms for span in spans), spans)
     with RecordingWriter(path, manifest) as writer:
         for number, config in enumerate(configs):
@@ -68,20 +78,40 @@ def write(
             value = encode("Config", fields)
             writer.add(STEERING_CONFIG.name, 0, [(number, START_MS + number, None, value)])
         for cell, log in logs.items():
+            begins = dict.fromkeys(log.values, 0)
+            if snapshot_cut:
+                begins = log.cuts[snapshot_cut - 1].offsets
+                taken = _snapshot(log, cell, partitions, snapshot_cut, configs)
+                _add(writer, CELLS_CHANGELOG.name, cell, *zip(*taken, strict=True))
             cuts = [encode("Cut", cut.to_record()) for cut in log.cuts]
-            _add(writer, STEERING_CUTS.name, cell, [None] * len(cuts), cuts)
+            _add(writer, STEERING_CUTS.name, cell, [None] * len(cuts), cuts, snapshot_cut)
             for topic, values in log.values.items():
-                _add(writer, topic, cell, log.keys[topic], values)
+                _add(writer, topic, cell, log.keys[topic], values, begins[topic])
             if epochs:
                 closed = [encode("Epoch", one) for one in _epochs(log, cell, partitions, configs)]
-                _add(writer, STEERING_EPOCHS.name, cell, [None] * len(closed), closed)
+                keys = [None] * len(closed)
+                _add(writer, STEERING_EPOCHS.name, cell, keys, closed, snapshot_cut)
         writer.finish()
     return path
 
 
-def _add(writer: RecordingWriter, topic: str, cell: int, keys: Values, values: Values) -> None:
-    pairs = enumerate(zip(keys, values, strict=True))
-    writer.add(topic, cell, ((n, START_MS + n, key, value) for n, (key, value) in pairs))
+def _snapshot(
+    log: Log, partition: int, partitions: int, number: int, configs: Sequence[SteeringConfig]
+) -> list[tuple[bytes, bytes]]:
+    """The records of a snapshot at this cut."""
+    cell = Cell(partition, partitions)
+    for cut, _ in steps(replace(log, cuts=log.cuts[:number]), cell, configs):
+        last = cut
+    plan = Chunks(1, (), ()).plan(cell.to_sections(), last, number, {})
+    return [*plan.chunks, plan.record]
+
+
+def _add(
+    writer: RecordingWriter, topic: str, cell: int, keys: Values, values: Values, begin: int = 0
+) -> None:
+    """The records from the offset `begin` on."""
+    rows = [(n, START_MS + n, key, values[n]) for n, key in enumerate(keys)]
+    writer.add(topic, cell, rows[begin:])
 
 
 def _epochs(

@@ -19,7 +19,7 @@ from pipeline.replay.archive import Recording
 from pipeline.replay.explain import explain
 from pipeline.replay.explanation import Explanation
 from pipeline.replay.moves import NOT_RANKED
-from pipeline.replay.provenance import Origin, Source
+from pipeline.replay.provenance import InSnapshot, Origin, Source
 from pipeline.wire.address import format_prefix, parse_address, parse_prefix
 from schemas.registry import (
     APPLIANCE_HEALTH,
@@ -573,6 +573,52 @@ def test_a_time_outside_of_the_recording_is_said_with_its_range(tmp_path: Path) 
     for at_ms in (START_MS, made.log.now_ms + 1):
         with pytest.raises(Unexplained, match=r"the cuts are of 2025-06-15T15:06:41\.000\+00:00"):
             ask(tmp_path, made, at_ms)
+
+
+# -- a recording that begins at a snapshot --------------------------------------------------------
+
+
+def test_what_came_before_the_recording_rests_on_the_snapshot(tmp_path: Path) -> None:
+    made = world()
+    whole = ask(tmp_path, made)
+    made.log.cut()
+    made.log.route(FAR, "20.1.0.0/16", hops=2, med=11)
+    made.note("route far", BGP_ROUTES.name)
+    made.log.health("eu-s1-a1")
+    made.note("eu-s1-a1", APPLIANCE_HEALTH.name)
+    made.log.cut()
+    with recorded(tmp_path, made, snapshot_cut=3) as recording:
+        found = explain(recording, parse_address(CLIENT), made.log.now_ms)
+    snapshot = InSnapshot(3)
+    near, far = found.sites[NEAR], found.sites[FAR]
+    assert near.route is not None
+    assert near.path is not None
+    assert near.route.record == near.path.record == snapshot
+    assert whole.sites[NEAR].route is not None
+    assert near.route.route[3:6] == whole.sites[NEAR].route.route[3:6]
+    assert far.route is not None
+    assert place(far.route.record) == stands(BGP_ROUTES.name, made.at["route far"])
+    assert far.inventory == far.links[0].sample == found.region_record == snapshot
+    first, second = far.appliances[:2]
+    assert first.inventory == first.report == first.change == snapshot
+    assert place(second.report) == stands(APPLIANCE_HEALTH.name, made.at["eu-s1-a1"])
+    assert second.change == snapshot
+    assert (found.weights[NEAR].cut, found.weights[NEAR].epoch) == (0, snapshot)
+    assert found.moves == ()
+    assert found.known_since_ms == made.log.cuts[2].at_ms
+    assert found.agrees
+
+
+def test_the_first_cut_behind_a_snapshot_may_have_moved_the_client(tmp_path: Path) -> None:
+    made = world()
+    fail(made)
+    with recorded(tmp_path, made, snapshot_cut=2) as recording:
+        found = explain(recording, parse_address(CLIENT), made.log.now_ms)
+    (move,) = found.moves
+    assert (move.cut.number, move.before is not None) == (3, True)
+    origins = [one.origin for one in move.evidence if one.kind == "appliance"]
+    failed = [made.at[f"failed {one}"] for one in appliances(NEAR)]
+    assert [place(one) for one in origins] == [stands(APPLIANCE_HEALTH.name, at) for at in failed]
 
 
 # -- as it was answered ---------------------------------------------------------------------------
