@@ -63,6 +63,9 @@ class Blocks:
         """Bring the slots up to the groups that the blocks are in now."""
         group = table.groups_of(self._around)
         inside = group >= 0
+        if not inside.any() or not len(groups.alive):  # plays may come before the first route
+            self._slot[:] = -1
+            return
         wanted = table.group_id[group]  # of no meaning where outside
         known = (self._slot >= 0) & (self._slot < len(groups.alive))
         at = np.where(known, self._slot, 0)

@@ -336,3 +336,17 @@ def test_what_tools_ask_of_a_cell(plane: Plane) -> None:
     egress_bps, capacity_bps = plane.cell.measured_bps()
     assert set(egress_bps.tolist()) == {3 * 3 * GBPS}
     assert set(capacity_bps.tolist()) == {60 * GBPS}
+
+
+def test_plays_may_come_before_the_first_route() -> None:
+    plane = Plane()
+    plane.log.inventory()
+    plane.report()
+    plane.cut()
+    plane.log.play("20.0.1.9", everything()[0], "VOD", GBPS)
+    plane.cut()
+    plane.wait(6)
+    for net in nets("eu"):
+        plane.log.route(sites("eu")[0], net)
+    plane.wait(6)
+    assert plane.serving("eu")
