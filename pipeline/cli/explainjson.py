@@ -32,6 +32,7 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
         "code_version": cut.code_version,
         "config": cut.config_hash,
         "agrees": found.agrees,
+        "held": found.held,
         "records": {
             "cut": origin_json(found.cut_record),
             "config": origin_json(found.config_record),

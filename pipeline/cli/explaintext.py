@@ -33,6 +33,8 @@ def tell_explanation(found: Explanation) -> None:
         f"{bold(format_address(answer.address))} was served {answer.traffic_class} by "
         f"{bold(served_text(answer))}, because {because(answer)}."
     )
+    if found.held:
+        say(f"The table of {answer.region} is held back ({found.held}): routes may say otherwise.")
     for move in found.moves:
         _tell_move(move)
     if not found.moves:
@@ -180,7 +182,9 @@ def _tell_verdicts(found: Explanation) -> None:
     ]
     if rows:
         say()
-        table(["other verdicts", "cut", "on these sites and their appliances", "record"], rows)
+        table(
+            ["other verdicts", "cut", "on these sites, their appliances and tables", "record"], rows
+        )
     if len(told) > VERDICTS_MAX:
         say(f"and {len(told) - VERDICTS_MAX} before (--json has all)")
 

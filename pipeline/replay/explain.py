@@ -65,7 +65,8 @@ def explain(
     assert explained is not None  # the best of all cells is the best of its own
     since = since_ms if since_ms is not None else since - _BEFORE_MS
     names = {*sites_of(answer), *(site for one in moves for site in sites_of(one.before))}
-    verdicts = [one for cell in cells.values() for one in cell.verdicts(names, since)]
+    regions = {answer.region, *(one.before.region for one in moves if one.before is not None)}
+    verdicts = [one for cell in cells.values() for one in cell.verdicts(names, regions, since)]
     covers = [cover for cell in cells.values() for cover in cell.covers]
     return replace(
         explained,

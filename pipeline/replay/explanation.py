@@ -45,10 +45,11 @@ class Verdict:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """`cut`, `cut_record`, `config_record`, `epoch`: the cut that answered; `agrees`: whether its
-    Epoch has the hash that the fold came to, None without one. `covers`: longest first. `sites`: by
-    name, those of the answer. `planned_bps`: demand by class that the group was planned for;
-    `drawn`: what the client's own block drew. `moves`: oldest first, none where the
-    answer was the same from `known_since_ms` on."""
+    Epoch has the hash that the fold came to, None without one; `held`: why the table of the region
+    is held back, where it is. `covers`: longest first. `sites`: by name, those of the answer.
+    `planned_bps`: demand by class that the group was planned for; `drawn`: what the client's own
+    block drew. `moves`: oldest first, none where the answer was the same from `known_since_ms`
+    on."""
 
     asked_ms: int
     answer: Answer
@@ -57,6 +58,7 @@ class Explanation:
     config_record: Origin
     epoch: Origin
     agrees: bool | None
+    held: str | None
     covers: tuple[Cover, ...]
     region_record: Origin
     networks: tuple[tuple[bytes, Origin], ...]

@@ -13,7 +13,7 @@ from pipeline.replay.archive import CellSpan, Recording
 from pipeline.replay.explanation import Cover, Explanation, Published, Verdict
 from pipeline.replay.facts import Facts
 from pipeline.replay.fold import Ignored, Rows, Step, fold
-from pipeline.replay.moves import Witness, report_of, sites_of
+from pipeline.replay.moves import Witness, concerns, report_of, sites_of
 from pipeline.replay.origins import Epochs, config_records, cut_records
 from pipeline.replay.provenance import InSnapshot, Records
 from pipeline.replay.served import Entry, Timeline, table_of
@@ -97,11 +97,10 @@ class Folded:
             pass
         return last
 
-    def verdicts(self, sites: set[str], since_ms: int) -> Iterator[Verdict]:
-        """Of these sites and their appliances."""
+    def verdicts(self, sites: set[str], regions: set[str], since_ms: int) -> Iterator[Verdict]:
+        """On these sites, their appliances and the tables of these regions."""
         for told in self.trail.verdicts:
-            site = self.witness.site_of.get(told.row.entity, told.row.entity)
-            if told.at_ms >= since_ms and site in sites:
+            if told.at_ms >= since_ms and concerns(told, sites, regions, self.witness):
                 yield Verdict(told, report_of(told, self.witness))
 
     def _explain(self, last: Step, asked: Asked, answer: Answer) -> Explanation:
@@ -121,6 +120,7 @@ class Folded:
             config_record=self.witness.configs.get(cut.config_hash),
             epoch=epoch,
             agrees=agrees,
+            held=last.cell.regions[index].guard.held_reason,
             covers=(),
             region_record=facts.thing("region", answer.region),
             networks=tuple(

@@ -117,7 +117,7 @@ def _evidence(
         yield Evidence("config", named, text, witness.configs.get(named))
     regions = {one.region for one in (change.before, change.after) if one is not None}
     for told in trail.verdicts:
-        if told.cut == number and _concerns(told, sites, regions, witness):
+        if told.cut == number and concerns(told, sites, regions, witness):
             yield Evidence(
                 told.row.kind, told.row.entity, verdict_text(told), report_of(told, witness)
             )
@@ -140,7 +140,9 @@ def _evidence(
             yield Evidence("load", one.site, load_text(one.site, then, now), None)
 
 
-def _concerns(told: Told, sites: set[str], regions: set[str], witness: Witness) -> bool:
+def concerns(told: Told, sites: set[str], regions: set[str], witness: Witness) -> bool:
+    """Whether a verdict is on one of these sites, its appliances, the table of one of these regions
+    or on the whole cell."""
     kind, entity = told.row.kind, told.row.entity
     if kind == "appliance":
         return witness.site_of.get(entity) in sites

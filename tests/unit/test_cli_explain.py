@@ -11,7 +11,7 @@ from pipeline.cli.common import iso
 from pipeline.cli.main import app
 from pipeline.errors import Unexplained, UsageError
 from tests.explained import write
-from tests.unit.test_replay_explain import CLIENT, FAR, NEAR, Noted, fail, world
+from tests.unit.test_replay_explain import CLIENT, FAR, NEAR, SITES, Noted, fail, world
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def made() -> Noted:
     return made
 
 
-def run(folder: Path, made: Noted, *args: str, epochs: bool = True) -> Result:
-    path = write(folder / "log", {0: made.log}, epochs=epochs)
+def run(folder: Path, made: Noted, *args: str, **given: int) -> Result:
+    path = write(folder / "log", {0: made.log}, **given)  # type: ignore[arg-type]
     at = () if "--at" in args else ("--at", iso(made.log.now_ms))
     return CliRunner().invoke(app, ["explain", CLIENT, str(path), *at, *args])
 
@@ -94,6 +94,29 @@ def test_a_person_is_told_in_one_sentence_first_and_then_who_moved_it(
         "plays by site: eu-s0 3",
     ):
         assert said in text, said
+
+
+def test_what_was_so_before_the_recording_is_said_to_be_of_the_snapshot(
+    tmp_path: Path, made: Noted
+) -> None:
+    shown = run(tmp_path, made, snapshot_cut=3).stdout.splitlines()
+    assert shown[1] == (
+        "It was so since 2025-06-15T15:06:47.200Z at least, where what is known begins."
+    )
+    (region,) = [line.split() for line in shown if line.startswith("region ")]
+    assert region == ["region", "snapshot", "at", "cut", "3", "eu"]
+    found = loaded(run(tmp_path, made, "--json", snapshot_cut=3))
+    assert found["records"]["group"] == found["records"]["region"] == {"snapshot_cut": 3}
+    assert (found["moves"], found["known_since"]) == ([], "2025-06-15T15:06:47.200Z")
+
+
+def test_a_table_that_is_held_back_is_said(tmp_path: Path) -> None:
+    made = world()
+    for site in SITES:
+        made.log.session(site, "PeerDown")
+    made.log.cut()
+    assert "The table of eu is held back (empty_table)" in run(tmp_path, made).stdout
+    assert loaded(run(tmp_path, made, "--json"))["held"] == "empty_table"
 
 
 def test_what_no_epoch_closes_is_said(tmp_path: Path, made: Noted) -> None:

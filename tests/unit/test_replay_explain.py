@@ -554,6 +554,21 @@ def test_the_region_with_the_longer_prefix_answers_and_a_move_may_cross_cells(
     assert move.why == "us-s0: 20.1.0.0/16 by peer 192.0.2.1 withdrawn"
 
 
+def test_a_table_that_is_held_back_is_said_and_answers_as_it_stood(tmp_path: Path) -> None:
+    made = world()
+    for site in SITES:
+        made.log.route(site, "20.1.0.0/16", action="WITHDRAW")
+        made.log.route(site, "20.0.0.0/8", action="WITHDRAW")
+    made.log.route(NEAR, "21.0.0.0/8", action="WITHDRAW")
+    made.log.cut()
+    found = ask(tmp_path, made)
+    assert found.held == Reason.EMPTY_TABLE
+    assert [one.site for one in found.answer.sites] == [NEAR]
+    assert found.sites[NEAR].route is None
+    (verdict,) = [one for one in found.verdicts if one.told.row.kind == "table"]
+    assert (verdict.told.row.entity, verdict.told.row.to_state) == ("eu", "HELD")
+
+
 def test_nothing_that_covers_it_is_said_with_what_did_before(tmp_path: Path) -> None:
     made = world()
     with pytest.raises(Unexplained, match=r"no prefix covered 9\.9\.9\.9 at .*regions .*: eu"):
