@@ -1,7 +1,6 @@
 """`edgesteer explain`: what an address was answered at a moment, why, and which records say so."""
 
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,8 +15,8 @@ from pipeline.cli.common import (
     note,
     parse_time_ms,
     progress_line,
-    run_async,
 )
+from pipeline.cli.logfile import fetched_log
 from pipeline.cli.who import TrafficClass
 from pipeline.errors import UsageError, WireError
 
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
     from pipeline.broker.settings import BrokerSettings
     from pipeline.replay.explanation import Explanation
 
-#: Without a recording so much of the log is read from before the time asked for.
+#: Without a recording so much of the log is read from before the time asked for, and from the
+#: snapshot before that where there is one.
 LOOK_BACK_MS = 3_600_000
 
 
@@ -73,11 +73,13 @@ def command(
     since_ms = None if since is None else parse_time_ms(since)
     if since_ms is not None and since_ms > at_ms:
         raise UsageError("--since lies after --at")
+    if at_ms > parse_time_ms("now"):
+        raise UsageError("--at lies ahead")
     with ExitStack() as stack:
         if file is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="edgesteer-explain-"))
-            file = Path(folder) / "log"
-            _fetch(broker(), file, at_ms if since_ms is None else since_ms, region)
+            begin_ms = (at_ms if since_ms is None else since_ms) - LOOK_BACK_MS
+            log = fetched_log(broker(), begin_ms, [region] if region else [])
+            file = stack.enter_context(log)
         recording = stack.enter_context(Recording(file))
         progress = stack.enter_context(progress_line("cuts"))
         found = explain(
@@ -94,19 +96,6 @@ def command(
     else:
         tell_explanation(found)
     _warn(found)
-
-
-def _fetch(broker: "BrokerSettings", file: Path, at_ms: int, region: str | None) -> None:
-    """The log from an hour before as a recording, which begins at the snapshot before that where
-    there is one: all cells, for more than one may hold the client's prefix."""
-    from pipeline.replay.recorder import record
-
-    regions, now_ms = [region] if region else [], parse_time_ms("now")
-    if at_ms > now_ms:
-        raise UsageError("--at lies ahead")
-    begin_ms = at_ms - LOOK_BACK_MS
-    with progress_line("records") as progress:
-        run_async(record(broker, file, begin_ms, now_ms, regions=regions, progress=progress))
 
 
 def _warn(found: "Explanation") -> None:

@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def fetched_log(broker: "BrokerSettings", regions: Collection[str] = ()) -> Iterator[Path]:
-    """The log so far, of the cells that hold `regions` (none named: of all)."""
+def fetched_log(
+    broker: "BrokerSettings", since_ms: int = 0, regions: Collection[str] = ()
+) -> Iterator[Path]:
+    """The log so far, with what it takes to fold it from `since_ms` on (0: all of it); of the cells
+    that hold `regions`, or of all."""
     from pipeline.replay.recorder import record
 
     with tempfile.TemporaryDirectory(prefix="edgesteer-") as folder:
         file = Path(folder) / "log"
         with progress_line("records") as progress:
             now_ms = parse_time_ms("now")
-            run_async(record(broker, file, 0, now_ms, regions=regions, progress=progress))
+            work = record(broker, file, since_ms, now_ms, regions=regions, progress=progress)
+            run_async(work)
         yield file
