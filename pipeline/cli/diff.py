@@ -18,6 +18,8 @@ from pipeline.cli.logfile import fetched_log
 from pipeline.cli.shown import HtmlOption, TopOption, show
 from pipeline.errors import UsageError
 
+#: So much before the first moment asked for, so that a cut lies in between.
+MARGIN_MS = 60_000
 OPERAND = "FILE|FILE@TIME|@TIME"
 
 
@@ -50,8 +52,9 @@ def command(
     one, other = Operand.of(a), Operand.of(b)
     with ExitStack() as stack:
         fetched: Path | None = None
-        if one.path is None or other.path is None:
-            fetched = stack.enter_context(fetched_log(broker()))
+        if times := [each.time for each in (one, other) if each.path is None]:
+            since_ms = min(map(parse_time_ms, times)) - MARGIN_MS
+            fetched = stack.enter_context(fetched_log(broker(), since_ms))
         elif broker.named:
             raise UsageError("A and B are files: leave the broker's options out, or write @TIME")
         with progress_line("cuts") as progress:

@@ -73,6 +73,8 @@ def command(
         if from_ms >= at_ms:
             raise UsageError("--from must lie before --at: nothing would be compared")
         changes = _changes(recording, without or [], factor, settings or [], med or [], from_ms)
+        if factor is not None:
+            _warn_of_window(recording, from_ms)
         if not changes:
             note("nothing is changed: say --without, --demand, --set or --med")
         done, total = 0, 2 * sum(cell.cuts for cell in recording.manifest.cells)
@@ -87,6 +89,23 @@ def command(
             found = what_if(recording, changes, what, from_ms, at_ms, advance)
     show(found.diff, top, html, found, json=json)
     raise typer.Exit(1 if found.harms else 0)
+
+
+def _warn_of_window(recording: "Recording", from_ms: int) -> None:
+    """A recording that begins with a snapshot begins with demand as it was."""
+    from pipeline.replay.fold import configs_of
+
+    window_ms = max(one.inputs.demand_window_ms for one in configs_of(recording).values())
+    lead_ms = min(
+        (from_ms - cell.first_at_ms for cell in recording.manifest.cells if cell.snapshot_cut),
+        default=window_ms,
+    )
+    if lead_ms < window_ms:
+        note(
+            f"the recording begins {lead_ms / 1000:.0f} s before --from, with demand as it was: "
+            f"only {window_ms / 1000:.0f} s after its beginning is the demand that is looked at "
+            "changed as a whole; a later --from avoids that"
+        )
 
 
 def _words(without: list[str], demand: str | None, settings: list[str], med: list[str]) -> str:

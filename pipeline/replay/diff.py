@@ -11,9 +11,8 @@ Rule: d is the demand of B: the same traffic, placed as A did and as B does. Gro
 nothing. "Nowhere" (a null site) is a site like any other: what was served and is not moves there.
 All is in whole bits/s (portions.py), and what sites lose is what sites gain, exactly.
 
-An overload is load above target for which the plane found no room: what it says of itself
-(sites.overflow_bps), not load compared with capacity, since pacing leaves a per cent here and there
-for a while.
+An overload is load above target for which the plane found no room: what it says of itself, less
+what pacing leaves (`overflow_bps` in view.py), and not load compared with capacity.
 """
 
 from dataclasses import dataclass

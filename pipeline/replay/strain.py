@@ -17,6 +17,7 @@ import polars as pl
 
 from pipeline.decide.sites import CLASS_NAMES
 from pipeline.replay.fold import Step
+from pipeline.replay.view import overflow_bps
 
 _KEY = ["partition", "cut", "at_ms", "region"]
 _SCHEMA: dict[str, Any] = {
@@ -42,7 +43,7 @@ class Strain:
         cell, at = step.cell, (step.cell.partition, step.cut.number, step.cut.at_ms)
         self.cuts.append(at)
         for region in cell.regions.values():
-            overflow = region.shares.sites.overflow // 10  # kbit/s x ten-thousandths to bits/s
+            overflow = overflow_bps(region, len(cell.fleet.sites), step.config)
             self.rows += [
                 (*at, region.name, cell.fleet.sites.names[site], None, int(overflow[site]))
                 for site in np.flatnonzero(overflow).tolist()

@@ -8,7 +8,7 @@ between two steps. All that is asked of it later is columns.
     shares      region, group, class, site, share (of 10,000), demand_bps, assigned_bps; site null:
                 drawn and served by nobody, group null as well: no prefix covers it
     sites       region, site, state (of load), serves, capacity_bps, target_bps, vod_bps, live_bps,
-                game_bps, load_bps (projected), overflow_bps (above target, no site with room)
+                game_bps, load_bps (projected), overflow_bps (as of `overflow_bps`)
     appliances  region, site, appliance, state, weight, reason
     regions     region, partition, prefixes, groups, held (why its table is held back, or null)
 
@@ -39,6 +39,8 @@ from pipeline.wire.decode import decode
 
 CLASS = pl.Enum(CLASS_NAMES)
 BY_CLASS = tuple(f"{name.lower()}_bps" for name in CLASS_NAMES)
+#: Load above target that may be pacing's doing, in ten-thousandths.
+PACED_MAX = 100
 _DEMAND: dict[str, Any] = dict.fromkeys(BY_CLASS, pl.Int64)
 
 #: Frame of a View -> its columns.
@@ -155,6 +157,19 @@ def matched(prefixes: pl.DataFrame, blocks: pl.DataFrame) -> npt.NDArray[np.int6
     return tree.match(hi, lo).astype(np.int64)
 
 
+def overflow_bps(region: Region, sites: int, config: SteeringConfig) -> npt.NDArray[np.int64]:
+    """int64[sites]: load above target for which the region found no room.
+
+    What is less than `min_shift` of the site's load (and at most 1 %) does not count: that much may
+    stay where it is because moving it is not worth making, and what is decided between two plans,
+    with all other shares held still, takes it for overflow."""
+    found = region.shares.sites.longer(sites)
+    paced = min(config.assignment.min_shift, PACED_MAX)
+    spare = found.load.sum(axis=1) // TEN_THOUSANDTHS * paced
+    counted: npt.NDArray[np.int64] = np.where(found.overflow > spare, found.overflow, 0) // 10
+    return counted
+
+
 def by_class(frame: pl.DataFrame, index: list[str], to: str = "demand_bps") -> pl.DataFrame:
     """One row per class instead of one column."""
     names = dict(zip(BY_CLASS, CLASS_NAMES, strict=True))
@@ -248,11 +263,11 @@ def _sites(cell: Cell, config: SteeringConfig) -> pl.DataFrame:
     for region in cell.regions.values():
         sites = region.shares.sites.longer(number)
         load += sites.load
-        overflow += sites.overflow
+        overflow += overflow_bps(region, number, config)
         state = np.where(sites.taking, Load.TAKING, state)
         state = np.where(sites.spilled, Load.SPILLING, state)
     state = np.where(overflow > 0, Load.OVERFLOWING, state)
-    load, overflow = load // 10, overflow // 10  # kbit/s x ten-thousandths to bits/s
+    load = load // 10  # kbit/s x ten-thousandths to bits/s
     bits = (now.eligible * (1 << np.arange(len(CLASS_NAMES)))).sum(axis=1)
     column = {
         "region": pl.Series(fleet.regions.names, dtype=pl.String).gather(fleet.site_region),

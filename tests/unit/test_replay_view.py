@@ -9,11 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli.main import app
+from pipeline.config import SteeringConfig
 from pipeline.errors import RecordingError, UsageError
 from pipeline.replay.archive import Recording
+from pipeline.replay.changes import Settings
 from pipeline.replay.diff import diff
 from pipeline.replay.fold import Ignored, fold
-from pipeline.replay.view import SCHEMAS, View, take_view
+from pipeline.replay.view import SCHEMAS, View, overflow_bps, take_view
 from pipeline.replay.viewfile import is_view, load_view, save_view
 from pipeline.replay.watch import watched
 from tests import diffworld
@@ -142,3 +144,27 @@ def test_replay_saves_the_view_of_a_moment(tmp_path: Path) -> None:
     assert diff(view, load_view(saved)).equal
     result = runner.invoke(app, ["replay", log, "--at", "-4s"])
     assert "--at" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("over_bps", "min_shift", "counted_bps"),
+    [
+        (90_000_000, 100, 0),  # less than a hundredth of 9.24 Gbit/s: pacing may leave it
+        (93_000_000, 100, 93_000_000),
+        (93_000_000, 10_000, 93_000_000),  # however much else is not worth moving
+        (1_000, 0, 1_000),
+    ],
+)
+def test_overflow_is_what_pacing_does_not_explain(
+    tmp_path: Path, over_bps: int, min_shift: int, counted_bps: int
+) -> None:
+    config = Settings([f"assignment.min_shift={min_shift}"]).of(SteeringConfig())
+    with diffworld.opened(tmp_path / "log") as recording:
+        (span,) = recording.manifest.cells
+        *_, last = fold(recording, span, Ignored())
+    sites = last.cell.fleet.sites
+    (region,) = last.cell.regions.values()
+    region.shares.sites.overflow[sites.get(NEAR)] = over_bps * 10
+    found = overflow_bps(region, len(sites), config)
+    assert found[sites.get(NEAR)] == counted_bps
+    assert found[sites.get(FAR)] == 0
