@@ -35,7 +35,9 @@ def tell_explanation(found: Explanation) -> None:
     )
     if found.held:
         say(f"The table of {answer.region} is held back ({found.held}): routes may say otherwise.")
-    for move in found.moves:
+    for number, move in enumerate(found.moves):
+        if number:
+            say()
         _tell_move(move)
     if not found.moves:
         say(f"It was so since {iso(found.known_since_ms)} at least, where what is known begins.")
@@ -48,9 +50,11 @@ def tell_explanation(found: Explanation) -> None:
 def _tell_move(move: Move) -> None:
     cut = move.cut
     where = f"{iso(cut.at_ms)} (cut {cut.partition}/{cut.number}, {cut.cause})"
-    verb = f"Since {where}" if move.before is None else f"Moved at {where}"
-    before = "" if move.before is None else f" from {served_text(move.before)}"
-    say(f"{verb}{before} to {served_text(move.after)}: {move.why}.")
+    after = served_text(move.after)
+    if move.before is None:
+        say(f"First answered at {where} by {after}: {move.why}.")
+    else:
+        say(f"Moved at {where} from {served_text(move.before)} to {after}: {move.why}.")
     rows = [*_evidence(move)]
     if rows:
         say()

@@ -126,7 +126,7 @@ def _evidence(
             shown = format_prefix(bytes.fromhex(name)) if kind == "network" else name
             found = witness.records.at(FLEET_INVENTORY.name, offset)
             gone = found is not None and found.value is None
-            text = f"{kind} {shown} {'left the inventory' if gone else 'was said in the inventory'}"
+            text = f"{kind} {shown}{' left the inventory' if gone else ': new inventory record'}"
             yield Evidence("inventory", shown, text, found)
     for cut, news in trail.route_news:
         site = (news.was or news.now or _NOBODY).site

@@ -96,6 +96,15 @@ def test_a_person_is_told_in_one_sentence_first_and_then_who_moved_it(
         assert said in text, said
 
 
+def test_the_first_answer_is_no_move_but_told_as_what_it_is(tmp_path: Path, made: Noted) -> None:
+    shown = run(tmp_path, made, "--since", "2025-01-01").stdout.splitlines()
+    (first,) = [line for line in shown if line.startswith("First answered at ")]
+    assert first.startswith(
+        "First answered at 2025-06-15T15:06:47.000Z (cut 0/2, TICK) by eu-s0 100 %: 3 appliances"
+    )
+    assert sum(line.startswith("Moved at ") for line in shown) == 1
+
+
 def test_what_was_so_before_the_recording_is_said_to_be_of_the_snapshot(
     tmp_path: Path, made: Noted
 ) -> None:
