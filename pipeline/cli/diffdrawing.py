@@ -16,6 +16,8 @@ NOWHERE = "(nowhere)"
 NODES = 14
 #: Sites with bars.
 BARS = 32
+#: Letters of a name that are shown.
+LETTERS = 16
 #: Hues of the page.
 HUES = 8
 
@@ -64,7 +66,7 @@ def flows(moves: Sequence[Row]) -> str:
             kind = "lost" if name == NOWHERE else f"hue{hue[name]}" if side == 0 else "node"
             parts.append(
                 f'<rect class="{kind}" x="{x}" y="{y:.1f}" width="{_NODE}" height="{tall:.1f}"/>'
-                f'<text {place} y="{y + tall / 2 + 4:.1f}">{_text(name)} '
+                f'<text {place} y="{y + tall / 2 + 4:.1f}">{_label(name)} '
                 f'<tspan class="dim">{si(bps, "bps")}</tspan></text>'
             )
     return _svg(height, parts, "Traffic that moved, from the sites on the left to the right")
@@ -115,7 +117,7 @@ def bars(sites: Sequence[Row]) -> str:
     for number, one in enumerate(sites):
         y = 28 + _ROW * number
         parts.append(
-            f'<text x="{_LABEL - 10}" y="{y + 14}" text-anchor="end">{_text(one["site"])}</text>'
+            f'<text x="{_LABEL - 10}" y="{y + 14}" text-anchor="end">{_label(one["site"])}</text>'
         )
         for end, kind in ((0, "was"), (1, "now")):
             parts.append(_bar(one, end, kind, y + (_BAR + 2) * end, unit, most))
@@ -192,6 +194,13 @@ def _svg(height: float, parts: Sequence[str], label: str) -> str:
         f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{_text(label)}">'
         f"{''.join(parts)}</svg>"
     )
+
+
+def _label(name: str) -> str:
+    """A name where there is room for LETTERS, whole in its title."""
+    if len(name) <= LETTERS:
+        return _text(name)
+    return f"<title>{_text(name)}</title>{_text(name[: LETTERS - 1])}&#8230;"
 
 
 def _text(name: str) -> str:

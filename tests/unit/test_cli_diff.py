@@ -219,6 +219,19 @@ def test_the_page_shows_flows_bars_and_tables_with_names_escaped(tmp_path: Path)
     assert len(list(parsed(text).iter("svg"))) == 3  # and what was too much over time
 
 
+def test_a_long_name_is_cut_where_it_is_drawn_and_whole_beside_it(tmp_path: Path) -> None:
+    name = "a-site-with-" + "a" * 60
+    with diffworld.opened(tmp_path / "long", diffworld.log(failed=FAILED, name=name)) as recording:
+        seen = watch.watched(recording, [moment(14), moment(CUTS)])
+        root = parsed(page(diff(*(seen.view(moment(at), "") for at in (14, CUTS))), 20))
+    labels = [each for svg in root.iter("svg") for each in svg.iter("text")]
+    cut = [each for each in labels if len(each) and (each[0].tail or "").startswith("a-site")]
+    assert len(cut) == 2
+    for each in cut:
+        assert (each[0].tag, each[0].text) == ("title", name)
+        assert len((each[0].tail or "").strip()) == 16
+
+
 def test_the_command_writes_the_page_whole(file: str, tmp_path: Path) -> None:
     html = tmp_path / "page.html"
     run("diff", f"{file}@-10s", file, "--html", str(html))
