@@ -4,8 +4,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pipeline.cell import Cell
+from pipeline.cli.main import app
 from pipeline.config import SteeringConfig
 from pipeline.cut import Cause, Cut
 from pipeline.errors import UsageError
@@ -18,14 +20,16 @@ from pipeline.replay.changes import (
     Settings,
     known_settings,
 )
+from pipeline.replay.diff import diff
 from pipeline.replay.fold import Change, Ignored, fold
 from pipeline.replay.strain import Strain, compare
+from pipeline.replay.watch import watched
 from pipeline.replay.whatif import WhatIf, begins_ms, names_of, what_if
 from pipeline.state.screens import BYTES_MAX
 from pipeline.state.sessionroutes import session_routes
 from pipeline.wire.rows import TopicRows
 from schemas.registry import PLAY_EVENTS
-from tests import frames
+from tests import explained, frames
 from tests.cell_world import GBPS, make_log
 from tests.diffworld import CUTS, FAR, FROM_CUT, NEAR, PEER, log, moment, opened
 from tests.recorded import write
@@ -271,3 +275,37 @@ def test_strains_are_compared_cut_by_cut() -> None:
     assert found.over_time.get_column("overflow_a").to_list() == [0, 0, 5, 5, 0]
     assert found.over_time.get_column("overflow_b").to_list() == [0, 4, 9, 5, 0]
     assert found.worst_bps("a") == {"overflow_bps": 5, "unserved_bps": 0}
+
+
+# -- recordings that begin with a snapshot --------------------------------------------------------
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """The world from its fifth cut on: inventory, routes and plays stand in the snapshot alone."""
+    return explained.write(tmp_path / "begun", {0: log()}, snapshot_cut=5, epochs=False)
+
+
+def test_what_if_begins_with_the_snapshot_of_a_recording(begun: Path) -> None:
+    with Recording(begun) as recording:
+        names = names_of(recording, sessions=True)
+        found = what_if(
+            recording, [Failed([NEAR], [], FROM), LostLinks(["far-link"], FROM)], "", FROM,
+            moment(CUTS),
+        )  # fmt: skip
+    assert names.sites == {NEAR, FAR}
+    assert names.session(f"{FAR}:{PEER}") == (FAR, PEER)
+    assert moved(found) == {(NEAR, None): 9_240_000_000}
+
+
+def test_a_view_from_a_snapshot_is_that_of_the_whole_log(begun: Path, tmp_path: Path) -> None:
+    with Recording(begun) as late, opened(tmp_path / "whole") as whole:
+        views = [watched(one, [moment(CUTS)]).view(moment(CUTS), "") for one in (late, whole)]
+    assert views[0].cells == views[1].cells
+    assert diff(*views).equal
+
+
+def test_demand_that_stands_in_the_snapshot_is_not_scaled_and_that_is_said(begun: Path) -> None:
+    result = CliRunner().invoke(app, ["whatif", str(begun), "--demand", "x1.5"])
+    assert "with demand as it was: only 60 s after its beginning" in result.stderr
+    assert result.exit_code == 0
