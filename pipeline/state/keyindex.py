@@ -90,10 +90,11 @@ class KeyIndex:
 
     def find(self, *keys: Column) -> Ids32:
         """The ids of equally long key columns; -1 where a key is unknown."""
-        out = np.full(len(keys[0]), _EMPTY, dtype=np.int32)
+        out = np.empty(len(keys[0]), dtype=np.int32)
         for start in range(0, len(out), _BLOCK):
             block = slice(start, start + _BLOCK)
-            self._probe([column[block] for column in keys], out[block])
+            part = [column[block] for column in keys]
+            self._probe(part, self._home(part), out[block])
         return out
 
     def intern(self, *keys: Column) -> Ids32:
@@ -101,46 +102,56 @@ class KeyIndex:
         out = np.empty(len(keys[0]), dtype=np.int32)
         for start in range(0, len(out), _BLOCK):
             block = slice(start, start + _BLOCK)
-            part = [column[block] for column in keys]
-            found = np.full(len(part[0]), _EMPTY, dtype=np.int32)
-            self._probe(part, found)
-            fresh = np.flatnonzero(found == _EMPTY)
+            part, found = [column[block] for column in keys], out[block]
+            home = self._home(part)
+            self._probe(part, home, found)
+            fresh = (found == _EMPTY).nonzero()[0]
             if len(fresh):
-                found[fresh] = self._insert([column[fresh] for column in part])
-            out[block] = found
+                found[fresh] = self._insert([column[fresh] for column in part], home[fresh])
         return out
 
-    def _probe(self, keys: list[Column], out: Ids32) -> None:
+    def _probe(self, keys: list[Column], home: Column, out: Ids32) -> None:
+        """Write the ids of these keys to `out`, -1 where one is unknown. The first round takes all
+        keys as they are: with slots half empty most of them are told by it."""
+        if not self._count:
+            out[:] = _EMPTY
+            return
         mask = len(self._slots) - 1
-        home = self._home(keys)
-        todo = np.arange(len(home))
-        while len(todo):
+        ids = self._slots[home]
+        other = self._differs(keys, ids)
+        out[:] = np.where(other, _EMPTY, ids)  # of an empty slot: -1 either way
+        todo = (other & (ids != _EMPTY)).nonzero()[0]
+        if not len(todo):
+            return
+        home, keys = home[todo], [column[todo] for column in keys]
+        while True:
+            home = (home + 1) & mask
             ids = self._slots[home]
-            taken = ids != _EMPTY
-            if not taken.all():
-                todo, home, ids = todo[taken], home[taken], ids[taken]
-                keys = [column[taken] for column in keys]
             other = self._differs(keys, ids)
-            if not other.any():
-                out[todo] = ids
+            out[todo] = np.where(other, _EMPTY, ids)
+            on = (other & (ids != _EMPTY)).nonzero()[0]
+            if not len(on):
                 return
-            out[todo[~other]] = ids[~other]
-            todo, home = todo[other], (home[other] + 1) & mask
-            keys = [column[other] for column in keys]
+            todo, home = todo[on], home[on]
+            keys = [column[on] for column in keys]
 
-    def _insert(self, keys: list[Column]) -> Ids32:
+    def _insert(self, keys: list[Column], home: Column) -> Ids32:
         """Ids of keys that are not known yet but may stand here more than once."""
-        self._reserve(self._count + len(keys[0]))
+        if self._reserve(self._count + len(keys[0])):
+            home = self._home(keys)
         # The keys go behind the known ones with provisional ids; twins then yield to the one that
         # won the slot, and the winners close up in order of appearance.
         base, amount = self._count, len(keys[0])
         for number, column in enumerate(keys):
             self._columns[number][base : base + amount] = column
-        winner, slot = self._place(keys, base)
+        winner, slot = self._place(keys, home, base)
         mine = np.arange(amount) == winner
+        if mine.all():
+            self._count = base + amount
+            return np.arange(base, base + amount, dtype=np.int32)
         rank = np.cumsum(mine) - 1
         ids = (base + rank[winner]).astype(np.int32)
-        kept = np.flatnonzero(mine)
+        kept = mine.nonzero()[0]
         self._slots[slot[kept]] = ids[kept]
         for number, column in enumerate(keys):
             self._columns[number][base : base + len(kept)] = column[kept]
@@ -148,30 +159,30 @@ class KeyIndex:
         return ids
 
     def _place(
-        self, keys: list[Column], base: int, distinct: bool = False
+        self, keys: list[Column], home: Column, base: int, distinct: bool = False
     ) -> tuple[Column, Column]:
         """Put ids base, base + 1, ... into slots: per key the row of its winner, and the slot."""
         mask = len(self._slots) - 1
-        winner = np.empty(len(keys[0]), dtype=np.int64)
-        slot = self._home(keys)
-        todo = np.arange(len(winner))
-        at = slot
+        todo = np.arange(len(home))
+        winner, slot, at = todo.copy(), home.copy(), home
         while len(todo):
-            free = np.flatnonzero(self._slots[at] == _EMPTY)[::-1]
+            free = (self._slots[at] == _EMPTY).nonzero()[0][::-1]
             self._slots[at[free]] = base + todo[free]
             ids = self._slots[at]
             settled = ids == base + todo
-            other = np.flatnonzero(~settled)
-            if not distinct:
+            if not distinct and not settled.all():
+                other = (~settled).nonzero()[0]
                 settled[other] = ~self._differs(
                     [column[todo[other]] for column in keys], ids[other]
                 )
             done = todo[settled]
             winner[done], slot[done] = ids[settled] - base, at[settled]
-            todo, at = todo[~settled], (at[~settled] + 1) & mask
+            on = (~settled).nonzero()[0]
+            todo, at = todo[on], (at[on] + 1) & mask
         return winner, slot
 
     def _differs(self, keys: list[Column], ids: Ids32) -> npt.NDArray[np.bool_]:
+        """Which keys are not those with these ids (of no meaning where an id is -1)."""
         differs: npt.NDArray[np.bool_] = self._columns[0][ids] != keys[0]
         for known, column in zip(self._columns[1:], keys[1:], strict=True):
             differs |= known[ids] != column
@@ -183,19 +194,21 @@ class KeyIndex:
             words = (words ^ (words >> _U64(32))) + column.astype(np.uint64) * _U64(odd)
         return (mix(words) & _U64(len(self._slots) - 1)).astype(np.int64)
 
-    def _reserve(self, size: int) -> None:
-        """Room for `size` keys at a load of at most a half."""
+    def _reserve(self, size: int) -> bool:
+        """Room for `size` keys at a load of at most a half; whether all were placed anew."""
         self._columns = [grown(column, size) for column in self._columns]
         if 2 * size <= len(self._slots):
-            return
+            return False
         slots = len(self._slots)
         while slots < 2 * size:
             slots *= 2
         self._fill(slots)
+        return True
 
     def _fill(self, slots: int) -> None:
         """Place all keys anew, into so many slots."""
         self._slots = np.full(slots, _EMPTY, dtype=np.int32)
         for start in range(0, self._count, _BLOCK):
             stop = min(start + _BLOCK, self._count)
-            self._place([column[start:stop] for column in self._columns], start, distinct=True)
+            keys = [column[start:stop] for column in self._columns]
+            self._place(keys, self._home(keys), start, distinct=True)
