@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.config import SteeringConfig
-from pipeline.decide.assignment import CLASSES, I32, I64, U64, Bools
+from pipeline.decide.assignment import I32, I64, U64, Bools
 from pipeline.decide.blocks import Blocks
 from pipeline.decide.eligibility import Eligibility
 from pipeline.decide.groups import RegionTable, TableChange
@@ -155,37 +155,24 @@ class Region:
         """Shares anew: of all groups if a site's eligibility, the configuration or the bucket of
         demand is not what it was, else of the groups `touched` (ids). Whether there were any."""
         rests_on = (now_ms // config.inputs.demand_bucket_ms, config.hash())
+        served = self.shares.groups
         if rests_on == self._planned_for and not changed.any():
-            slots = distinct(self.shares.groups.slots(touched))
-            slots = slots[slots >= 0]
-            demand_bps = self._demand(demand, now_ms, slots)
-            self.shares.settle(slots, demand_bps, now, *_limits(config))
+            touched = distinct(touched)
+            slots = served.slots(touched)
+            touched, slots = touched[slots >= 0], slots[slots >= 0]
+            if len(slots):
+                demand_bps = self._blocks.demand_of(touched, self.index, demand, self.table, now_ms)
+                self.shares.settle(slots, demand_bps, now, *_limits(config))
             return len(slots) > 0
         everything = rests_on[-1] != self._planned_for[-1]
         self._planned_for = rests_on
-        demand_bps = self._demand(demand, now_ms)
+        demand_bps = self._blocks.demand_bps(self.index, demand, self.table, served, now_ms)
         self.shares.plan(now, changed, demand_bps, *_limits(config), everything=everything)
         return True
 
     def react(self, now: Eligibility, changed: Bools, config: SteeringConfig) -> None:
         """Shares of the groups that name a site whose eligibility changed."""
         self.shares.react(now, changed, *_limits(config))
-
-    def _demand(self, demand: Demand, now_ms: int, slots: I64 | None = None) -> I64:
-        """Demand int64[G, 3] of the groups at these slots (of all where None): that of their client
-        blocks by longest match."""
-        served = self.shares.groups
-        if slots is not None and not len(slots):
-            return np.zeros((0, CLASSES), np.int64)
-        block, slot = self._blocks.served(self.index, demand, self.table, served)
-        if slots is not None:
-            asked = np.zeros(len(served.alive), np.bool_)
-            asked[slots] = True
-            block, slot = block[asked[slot]], slot[asked[slot]]
-        total = np.zeros((len(served.alive), CLASSES), np.int64)
-        where = slot[:, None] * CLASSES + np.arange(CLASSES)
-        np.add.at(total.reshape(-1), where.reshape(-1), demand.level_bps(now_ms, block).reshape(-1))
-        return total if slots is None else total[slots]
 
     def _move(self, diff: PrefixDiff, cause: bool, limit: float) -> Move:
         published, touched = len(self._prefixes), len(diff)

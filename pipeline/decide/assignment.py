@@ -120,8 +120,12 @@ def add_load(
 
 
 def demand_kbps(demand_bps: I64) -> I64:
-    """Rounded up, so that a demand never vanishes."""
-    return -(-demand_bps // 1000)
+    """Rounded up, so that a demand never vanishes. (Most groups have none, and dividing takes a
+    while.)"""
+    out: I64 = np.zeros_like(demand_bps)
+    some = np.flatnonzero(demand_bps)
+    out.reshape(-1)[some] = -(-demand_bps.reshape(-1)[some] // 1000)
+    return out
 
 
 @dataclass(slots=True)
@@ -145,12 +149,14 @@ class _Work:
         self.limit_site = np.minimum(problem.site_bps, _CAPACITY_MAX_BPS) // 1000 * problem.target
         self.limit_class = np.minimum(problem.class_bps, _CAPACITY_MAX_BPS) // 1000 * problem.target
         self.spilled, self.taking = np.zeros(sites, bool), np.zeros(sites, bool)
+        shares, load = self.shares.reshape(-1), self.load.reshape(-1)
         for klass in range(CLASSES):
-            entry = self.first[:, klass]
-            self.shares[entry[entry >= 0], klass] = TOTAL
-            asked = np.flatnonzero((entry >= 0) & (self.demand[:, klass] > 0))
-            amount = self.demand[asked, klass] * TOTAL
-            np.add.at(self.load[:, klass], problem.site[entry[asked]], amount)
+            held = np.flatnonzero(self.first[:, klass] >= 0)
+            entry, demand = self.first[held, klass], self.demand[held, klass]
+            shares[entry * CLASSES + klass] = TOTAL
+            asked = np.flatnonzero(demand)
+            where = problem.site[entry[asked]].astype(np.int64) * CLASSES + klass
+            np.add.at(load, where, demand[asked] * TOTAL)
 
     def overload(self) -> I64:
         """Load above target of each site, over all classes or of the worst one."""

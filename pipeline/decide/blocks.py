@@ -8,14 +8,11 @@ snapshot.
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from pipeline.decide.assignment import CLASSES, I32, I64, U64
 from pipeline.decide.groups import RegionTable
 from pipeline.decide.serving import ServedGroups
 from pipeline.state.demand import Demand
-
-I32 = npt.NDArray[np.int32]
-I64 = npt.NDArray[np.int64]
 
 
 class Blocks:
@@ -29,18 +26,36 @@ class Blocks:
         self._around: I32 = np.empty(0, np.int32)  # the longest prefix, by its id in the routes
         self._slot: I64 = np.empty(0, np.int64)  # of the served group; -1: none
 
-    def served(
-        self, region: int, demand: Demand, table: RegionTable, groups: ServedGroups
-    ) -> tuple[I64, I64]:
-        """(block, slot) of every block of the region that lies in a prefix that is served."""
-        if self._follow(region, demand, table) or self._versions != (table.version, groups.version):
+    def demand_bps(
+        self, region: int, demand: Demand, table: RegionTable, groups: ServedGroups, now_ms: int
+    ) -> I64:
+        """Demand int64[G, 3] of the served groups, by slot."""
+        moved = self._follow(region, demand, table)
+        if moved or self._versions != (table.version, groups.version):
             self._versions = (table.version, groups.version)
             self._place(table, groups)
         served = np.flatnonzero(self._slot >= 0)
-        return self._block[served], self._slot[served]
+        level_bps = demand.level_bps(now_ms)[self._block[served]]
+        return _sums(level_bps, self._slot[served], len(groups.alive))
+
+    def demand_of(
+        self, ids: U64, region: int, demand: Demand, table: RegionTable, now_ms: int
+    ) -> I64:
+        """Demand int64[ids, 3] of these (distinct) groups of the table. Costs a look at each
+        block's prefix, but no search for its group."""
+        self._follow(region, demand, table)
+        group, asked = table.groups_of(self._around), table.indices(ids)
+        place = np.full(len(table.group_id) + 1, -1, np.int64)  # the last one stands for "none"
+        place[asked] = np.arange(len(ids))
+        place[-1] = -1
+        at = place[group]
+        inside = np.flatnonzero(at >= 0)
+        return _sums(demand.level_bps(now_ms, self._block[inside]), at[inside], len(ids))
 
     def _follow(self, region: int, demand: Demand, table: RegionTable) -> bool:
         """Find the prefixes around blocks where they are not known; whether there were such."""
+        if self._seen == (demand.generation, len(demand)) and self._shape == table.shape:
+            return False
         if demand.generation != self._seen[0]:
             self._seen, self._shape = (demand.generation, 0), table.shape
             self._block, self._slot = self._block[:0], self._slot[:0]
@@ -72,3 +87,10 @@ class Blocks:
         right = known & inside & (groups.group[at] == wanted) & groups.alive[at]
         lost = np.flatnonzero(~right)
         self._slot[lost] = np.where(inside[lost], groups.slots(wanted[lost]), -1)
+
+
+def _sums(values: I64, row: I64, rows: int) -> I64:
+    """Sums of int64[N, 3] by row: int64[rows, 3]."""
+    total = np.zeros(rows * CLASSES, np.int64)
+    np.add.at(total, (row[:, None] * CLASSES + np.arange(CLASSES)).reshape(-1), values.reshape(-1))
+    return total.reshape(rows, CLASSES)

@@ -164,7 +164,13 @@ class RegionTable:
 
     def groups_of(self, prefixes: Int32) -> Int32:
         """The groups (indices) of what `longest` found; -1 where there is none."""
-        return np.append(self._group, np.int32(NONE))[prefixes]  # row -1 is the last one
+        if not len(self._group):
+            return np.full(len(prefixes), NONE, dtype=np.int32)
+        return np.where(prefixes == NONE, np.int32(NONE), self._group[prefixes])
+
+    def indices(self, group_ids: Words) -> Int32:
+        """The indices of groups given by id; -1 where one is not known."""
+        return self._made.groups.find(group_ids)
 
     def match(self, hi: Words, lo: Words) -> Int32:
         """The group (index) of the longest prefix around each address; -1 where there is none."""

@@ -110,8 +110,7 @@ class Inheritance:
         self._pair_group = grown(self._pair_group, len(self._pairs))
         fresh = self._pairs.column(0)[known:]
         own, cover = (fresh >> _U64(32)).astype(np.int32), fresh.astype(np.int32) - np.int32(1)
-        sites = int(self.own.entries.site.max(initial=0)) + 1
-        sites = max(sites, int(self.groups.entries.site.max(initial=0)) + 1)
+        sites = max(1, self.own.sites, self.groups.sites)
         block = max(1, _MARKS // sites)
         for start in range(0, len(fresh), block):
             part = slice(start, start + block)

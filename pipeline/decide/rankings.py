@@ -100,6 +100,7 @@ class Rankings:
             np.empty(4096, dtype=np.uint64),
         )
         self._rows = 0
+        self.sites = 0  # one more than the highest site id in any entry
         self._index = KeyIndex(np.uint64)
         self._at: Int32 = np.empty(1024, dtype=np.int32)  # by key of _index
         self._free: Int32 = np.empty(0, dtype=np.int32)
@@ -124,6 +125,7 @@ class Rankings:
         made._at, made._free = fields["at"], fields["free"]
         made._entries = Entries(**{name: entries[name] for name in COLUMNS})
         made._size, made._rows = len(made._id), len(made._entries.site)
+        made.sites = int(made._entries.site.max(initial=-1)) + 1
         made._index = KeyIndex.of(made._id[made._at])
         return made
 
@@ -151,6 +153,11 @@ class Rankings:
     def rows(self, indices: npt.NDArray[np.integer]) -> Int64:
         """The entries' rows of these rankings, one ranking after the other."""
         return ragged(self._start[indices], self._count[indices])
+
+    def find(self, ids: Words) -> Int32:
+        """The indices of rankings given by id; -1 where one is not known."""
+        at = self._index.find(ids)
+        return np.where(at < 0, np.int32(-1), self._at[at])
 
     def intern(self, ids: Words, entries: Entries, start: Int64, count: Int64) -> Int32:
         """The indices of rankings, given by id and entries; those that are new are kept."""
@@ -182,6 +189,7 @@ class Rankings:
         for name in COLUMNS:
             getattr(self._entries, name)[self._rows : stop] = getattr(entries, name)
         self._rows = stop
+        self.sites = max(self.sites, int(entries.site.max(initial=-1)) + 1)
         return at
 
     def retain(self, keep: Bools) -> None:
@@ -190,6 +198,7 @@ class Rankings:
         rows = self.rows(kept)
         self._entries = entries.take(rows)
         self._rows = len(rows)
+        self.sites = int(self._entries.site.max(initial=-1)) + 1
         count = self._count[kept]
         self._start[kept] = np.cumsum(count) - count
         self._index = KeyIndex(np.uint64)

@@ -35,6 +35,7 @@ from pipeline.decide.assignment import (
 )
 from pipeline.decide.eligibility import ELIGIBLE, Eligibility
 from pipeline.decide.serving import I16, U8, Ranked, ServedGroups
+from pipeline.state.keyindex import distinct
 from pipeline.state.lpm import ragged
 
 #: What `passed` says of an eligible site: 1 + index into wire.tables.PASSED_REASONS.
@@ -99,7 +100,7 @@ class RegionShares:
         part.problem.demand_bps[:] = demand_bps
         part.problem.other_load[:] = others
         self._rehome(part)
-        self._decide(part, now, min_shift)
+        self._decide(part, np.arange(len(slots)), now, min_shift)
         self.sites.spilled |= before.spilled
         self.sites.taking |= before.taking
 
@@ -129,7 +130,7 @@ class RegionShares:
         everything: bool = False,
     ) -> None:
         """Decide again for all groups, given demand_bps int64[G, 3]; `changed` bool[S] marks the
-        sites whose eligibility is not what it was at the last call of either method. Unless
+        sites whose eligibility is not what it was at the last call of any of these methods. Unless
         `everything` (target or min_shift are new), groups for which nothing differs and that make
         no load, now or before, are left out: for them the answer would be what it was."""
         groups = self.groups
@@ -139,54 +140,55 @@ class RegionShares:
         fresh = np.union1d(groups.naming(changed), np.flatnonzero(homeless))
         if len(fresh):
             self._rehome(_Part.of(groups, fresh, now, target))
-        chosen: I64 | None = None
+        stirred = np.ones(len(groups.alive), np.bool_)
         if not everything:
             load = demand | before
             stirred = (load[:, 0] | load[:, 1] | load[:, 2]) != 0
             stirred[fresh] = True
-            chosen = np.flatnonzero(stirred)
-        self._decide(_Part.of(groups, chosen, now, target), now, min_shift)
+        chosen = np.flatnonzero(stirred)
+        part = _Part.of(groups, chosen, now, target)
+        self._decide(part, np.searchsorted(chosen, fresh), now, min_shift)
 
     def _rehome(self, part: "_Part") -> None:
         first = nearest(part.problem)
         rank = np.where(first >= 0, first - part.problem.offsets[:-1, None], -1)
         self.groups.home[part.slots] = rank
 
-    def _decide(self, part: "_Part", now: Eligibility, min_shift: int) -> None:
+    def _decide(self, part: "_Part", fresh: I64, now: Eligibility, min_shift: int) -> None:
+        """Solve the part. Only where a share differs, and for the groups `fresh` (by their number
+        in the part), which have new sites or such as changed, it is asked who is passed over."""
         groups, problem = self.groups, part.problem
         home = groups.home[part.slots]
         solution = solve(problem, np.where(home >= 0, problem.offsets[:-1, None] + home, -1))
         old, new = groups.shares[part.entries], solution.shares
-        paced = _pace(problem, old, new, min_shift)
-        passed = _passed_over(problem, new, now)
-        differs = np.flatnonzero((new != old) | (passed != groups.passed[part.entries]))
-        groups.dirty[part.slot_of(problem.owner[differs // CLASSES])] = True
-        groups.shares[part.entries], groups.passed[part.entries] = new, passed
-        load = load_of(problem, new) if paced else solution.load
-        self.sites = SiteLoad(load, solution.spilled, solution.taking, solution.overflow)
+        differs = np.flatnonzero(old.reshape(-1) != new.reshape(-1))
+        differs = differs[~_pace(solution.load, problem, old, new, differs, min_shift)]
+        entry, klass = np.divmod(differs, CLASSES)
+        groups.shares[part.entries[entry], klass] = new[entry, klass]
+        stirred = problem.owner[entry]
+        rows, passed = _passed_over(problem, new, now, distinct(np.concatenate([stirred, fresh])))
+        where = part.entries[rows]
+        stale = (groups.passed[where] != passed).any(axis=1)
+        groups.passed[where] = passed
+        groups.dirty[part.slots[stirred]] = True
+        groups.dirty[part.slots[problem.owner[rows[stale]]]] = True
+        self.sites = SiteLoad(solution.load, solution.spilled, solution.taking, solution.overflow)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Some groups of a region, or all, as a problem; where they lie in the columns of the
-    region."""
+    """Some groups of a region as a problem; where they lie in the columns of the region."""
 
-    slots: I64 | slice
-    entries: I64 | slice
+    slots: I64
+    entries: I64
     problem: Problem
 
     @classmethod
-    def of(cls, groups: ServedGroups, chosen: I64 | None, now: Eligibility, target: int) -> "_Part":
-        slots: I64 | slice = slice(None)
-        entries: I64 | slice = slice(None)
-        offsets, owner = groups.offsets, groups.owner
-        if chosen is not None:
-            slots = chosen
-            entries, offsets = groups.entries(chosen)
-            owner = np.repeat(np.arange(len(chosen), dtype=np.int32), np.diff(offsets))
+    def of(cls, groups: ServedGroups, slots: I64, now: Eligibility, target: int) -> "_Part":
+        entries, offsets = groups.entries(slots)
         problem = Problem(
             offsets=offsets,
-            owner=owner,
+            owner=np.repeat(np.arange(len(slots), dtype=np.int32), np.diff(offsets)),
             site=groups.site[entries],
             cost=groups.cost[entries],
             group=groups.group[slots],
@@ -199,42 +201,43 @@ class _Part:
         )
         return cls(slots, entries, problem)
 
-    def slot_of(self, owner: npt.NDArray[np.int32]) -> npt.NDArray[np.integer]:
-        """The region's slots of groups given by their number in this part."""
-        return owner if isinstance(self.slots, slice) else self.slots[owner]
 
-
-def _pace(problem: Problem, old: I16, new: I16, min_shift: int) -> bool:
-    """Put back in `new` what is not worth changing; whether anything was."""
-    before, after = old.reshape(-1), new.reshape(-1)
-    differs = np.flatnonzero(before != after)
+def _pace(load: I64, problem: Problem, old: I16, new: I16, differs: I64, min_shift: int) -> Bools:
+    """Put back in `new` what is not worth changing, and in `load` what comes of it; which of the
+    (flat) places `differs` that were."""
+    before, after = old.reshape(-1)[differs], new.reshape(-1)[differs]
     entry, klass = np.divmod(differs, CLASSES)
-    _, which = np.unique(
-        problem.owner[entry].astype(np.int64) * CLASSES + klass, return_inverse=True
-    )
+    owner, site = problem.owner[entry].astype(np.int64), problem.site[entry].astype(np.int64)
+    _, which = np.unique(owner * CLASSES + klass, return_inverse=True)
     shift = np.zeros(int(which.max(initial=-1)) + 1, np.int64)
-    np.maximum.at(shift, which, np.abs(after[differs].astype(np.int64) - before[differs]))
-    lost = (before[differs] > 0) & ~problem.eligible[problem.site[entry], klass]
+    np.maximum.at(shift, which, np.abs(after.astype(np.int64) - before))
+    lost = (before > 0) & ~problem.eligible[site, klass]
     shift[which[lost]] = min_shift
-    keep = differs[(shift < min_shift)[which]]
-    after[keep] = before[keep]
-    return bool(len(keep))
+    keep: Bools = (shift < min_shift)[which]
+    new.reshape(-1)[differs[keep]] = before[keep]
+    demand = demand_kbps(problem.demand_bps[owner[keep], klass[keep]])
+    again = (before[keep].astype(np.int64) - after[keep]) * demand
+    np.add.at(load.reshape(-1), site[keep] * CLASSES + klass[keep], again)
+    return keep
 
 
-def _passed_over(problem: Problem, shares: I16, now: Eligibility) -> U8:
-    """passed uint8[E, 3] of `shares`."""
-    passed = np.zeros(shares.shape, np.uint8)
-    start = problem.offsets[:-1]
+def _passed_over(
+    problem: Problem, shares: I16, now: Eligibility, groups: npt.NDArray[np.integer]
+) -> tuple[I64, U8]:
+    """(entries of these groups, passed uint8[entries, 3]) of `shares`."""
+    first = problem.offsets[groups]
+    count = problem.offsets[groups + 1] - first
+    rows = ragged(first, count)
+    start = np.cumsum(count) - count
+    owner = np.repeat(np.arange(len(groups)), count)
+    rank = np.arange(len(rows))
+    passed = np.zeros((len(rows), CLASSES), np.uint8)
     for klass in range(CLASSES):
-        holding = np.flatnonzero(shares[:, klass])
-        owner = problem.owner[holding]
-        last = np.ones(len(owner), np.bool_)
-        np.not_equal(owner[1:], owner[:-1], out=last[:-1])
-        end = problem.offsets[1:].copy()
-        end[owner[last]] = holding[last]
-        some = np.flatnonzero(end > start)
-        entries = ragged(start[some], (end - start)[some])
-        entries = entries[shares[entries, klass] == 0]
-        status = now.status[problem.site[entries], klass]
-        passed[entries, klass] = np.where(status == ELIGIBLE, SITE_FULL, status)
-    return passed
+        share = shares[rows, klass]
+        holding = np.flatnonzero(share)
+        end = start + count  # behind the last share: of those without any, behind them all
+        end[owner[holding]] = holding  # the last one is written last
+        listed = np.flatnonzero((share == 0) & (rank < end[owner]))
+        status = now.status[problem.site[rows[listed]], klass]
+        passed[listed, klass] = np.where(status == ELIGIBLE, SITE_FULL, status)
+    return rows, passed

@@ -25,7 +25,7 @@ from pipeline.state import screens
 from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.fleet import CLASSES, Fleet
 from pipeline.state.ids import Int32, Int64, UInt64
-from pipeline.state.keyindex import KeyIndex
+from pipeline.state.keyindex import KeyIndex, distinct
 from pipeline.wire.address import halves
 from pipeline.wire.rows import OFFSET, Account, TopicRows, passing
 
@@ -132,14 +132,17 @@ class Demand:
     def level_bps(self, now_ms: int, blocks: Int64 | None = None) -> Int64:
         """int64[blocks, 3]: bits per second by class over the complete buckets of the window; of
         these blocks, or of all."""
-        chosen = slice(len(self)) if blocks is None else blocks
         total = np.zeros((len(self) if blocks is None else len(blocks), len(CLASSES)), np.int64)
         if not self._bucket_ms:
             return total
         current = now_ms // self._bucket_ms
         whole = (self._held < current) & (self._held > current - len(self._held))
-        for slot in np.flatnonzero(whole).tolist():
-            total += self._ring[slot, chosen]
+        slots = np.flatnonzero(whole)
+        if blocks is not None:
+            total += self._ring[slots[:, None], blocks].sum(axis=0)
+        else:
+            for slot in slots.tolist():
+                total += self._ring[slot, : len(self)]
         # total * 8000 // window without its overflow
         seconds, rest = np.divmod(total, self._window_ms)
         level: Int64 = seconds * 8000 + rest * 8000 // self._window_ms
@@ -165,9 +168,10 @@ class Demand:
     def _add(self, keys: UInt64, cell: UInt64, amount: Int64) -> None:
         """Add `amount` bytes to blocks, in cells class * slots + slot; each pair at most once."""
         ids = self._index.find(keys)
-        if (ids < 0).any():
-            self._new_blocks(np.unique(keys[ids < 0]))
-            ids = self._index.find(keys)
+        fresh = np.flatnonzero(ids < 0)
+        if len(fresh):
+            self._new_blocks(distinct(keys[fresh]))
+            ids[fresh] = self._index.find(keys[fresh])
         classes, slot = (part.astype(np.int64) for part in divmod(cell, _U64(len(self._held))))
         self._ring[slot, ids, classes] += amount
         for which in range(len(CLASSES)):
