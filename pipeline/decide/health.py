@@ -42,6 +42,8 @@ BLIND_MIN = 5
 
 _S = ApplianceState
 _SERVING = (_S.UP, _S.PROBATION, _S.FILLING, _S.SATURATED)
+#: The machine by signal, then state: a row is looked up for all appliances at once.
+_NEXT_STATE, _NEXT_REASON = (np.ascontiguousarray(table.T) for table in (NEXT_STATE, NEXT_REASON))
 
 
 def evaluate(health: Health, fleet: Fleet, now_ms: int, config: SteeringConfig) -> list[VerdictRow]:
@@ -55,9 +57,11 @@ def evaluate(health: Health, fleet: Fleet, now_ms: int, config: SteeringConfig) 
     signals = _signals(health, fleet, overdue, now_ms, config)
     chosen = np.full(len(live), -1, dtype=np.int16)
     for signal in reversed(Signal):
-        state, reason = NEXT_STATE[health.state, signal], NEXT_REASON[health.state, signal]
-        changes = (state >= 0) & ((state != health.state) | (reason != health.reason))
-        chosen[signals[signal] & live & changes] = signal
+        told = signals[signal] & live
+        if told.any():
+            state, reason = _NEXT_STATE[signal][health.state], _NEXT_REASON[signal][health.state]
+            told &= (state >= 0) & ((state != health.state) | (reason != health.reason))
+            chosen[told] = signal
     changed = np.flatnonzero(chosen >= 0)
     penalty = health.penalty_at(now_ms, config)
     for row in changed.tolist():
@@ -78,7 +82,9 @@ def evaluate(health: Health, fleet: Fleet, now_ms: int, config: SteeringConfig) 
 
 
 def _in(health: Health, *states: ApplianceState) -> Bool:
-    return np.isin(health.state, np.array(states, dtype=np.uint8))
+    marks = np.zeros(len(_S), dtype=np.bool_)
+    marks[list(states)] = True
+    return marks[health.state]
 
 
 def _watch(health: Health, now_ms: int, config: SteeringConfig) -> None:
@@ -147,7 +153,7 @@ def _signals(
     }
     due = np.zeros(len(fresh), dtype=np.bool_)
     for signal in PROMOTIONS:
-        due |= signals[signal] & (NEXT_STATE[health.state, signal] >= 0)
+        due |= signals[signal] & (_NEXT_STATE[signal] >= 0)[health.state]
         signals[signal] = signals[signal] & ~health.suppressed
     signals[Signal.HELD] = due & health.suppressed
     return signals

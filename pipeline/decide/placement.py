@@ -59,7 +59,7 @@ class RttIndex:
         self._version, unchanged = paths.version, paths.version == self._version
         if unchanged:
             return np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.uint8)
-        keys, step = (paths.hi, paths.lo, _site_and_length(paths.site, paths.length)), paths.step
+        keys, step = (paths.hi, paths.lo, paths.site_and_length), paths.step
         old, was = [self._index.column(number) for number in range(3)], self._step
         known = len(was)
         if all(np.array_equal(now[:known], before) for now, before in zip(keys, old, strict=True)):

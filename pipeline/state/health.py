@@ -183,9 +183,11 @@ class Health:
         checks = _checks(frame, row, fleet, now_ms, config)
         kept = passing(rows.topic, offsets, checks, account)
         columns = {
-            name: frame.get_column(name).to_physical().to_numpy()[kept]
+            name: frame.get_column(name).to_numpy()[kept]
             for name in ("at_ms", *_REPORTED)
+            if name != "service"
         }
+        columns["service"] = frame.get_column("service").to_physical().to_numpy()[kept]
         columns["row"] = row[kept]
         account.fold(rows.topic, len(columns["row"]))
         if not len(columns["row"]):

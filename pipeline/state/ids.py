@@ -89,8 +89,10 @@ class Ids:
             return np.array(found, dtype=np.int32)
         if self._enum is None:
             self._enum = pl.Enum(self.names)
-        codes = series.cast(self._enum, strict=False).to_physical().cast(pl.Int32)
-        return codes.fill_null(-1).to_numpy() if codes.null_count() else codes.to_numpy()
+        codes = series.cast(self._enum, strict=False).to_physical()
+        if codes.null_count():
+            codes = codes.cast(pl.Int32).fill_null(-1)
+        return codes.to_numpy().astype(np.int32)
 
     def strangers(self, series: pl.Series, ids: Int32) -> Bool:
         """Mask of the names without an id (`ids`: what `index` says of them) that nobody may have.

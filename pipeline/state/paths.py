@@ -93,6 +93,11 @@ class Paths:
         return self._index.column(1)
 
     @property
+    def site_and_length(self) -> UInt64:
+        """The fleet's site id << 8 | length of the prefix."""
+        return self._index.column(2)
+
+    @property
     def length(self) -> UInt8:
         return (self._index.column(2) & np.uint64(0xFF)).astype(np.uint8)
 

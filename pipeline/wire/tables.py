@@ -10,7 +10,8 @@ Prefix entries of one region have all the same size and need no squeezing.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -79,10 +80,7 @@ def prefix_values(prefix: U8, group: U64, region: str) -> U8:
 
 def encode_groups(columns: GroupColumns) -> Iterator[bytes]:
     """GroupEntry records, in the order of the groups."""
-    used = np.zeros(len(columns.names), np.bool_)
-    used[columns.site] = True
-    texts = _Texts.of([columns.names[site] for site in np.flatnonzero(used).tolist()])
-    columns = replace(columns, site=(np.cumsum(used) - 1).astype(np.int32)[columns.site])
+    texts = _texts(tuple(columns.names))
     for first in range(0, len(columns.group), _CHUNK):
         yield from _encode_chunk(columns, texts, first, min(first + _CHUNK, len(columns.group)))
 
@@ -200,6 +198,12 @@ class _Texts:
             for reason in PASSED_REASONS
         ]
         return cls(*_table(sites), *_table([site + tail for site in sites for tail in tails]))
+
+
+@lru_cache(maxsize=4)
+def _texts(names: tuple[str, ...]) -> _Texts:
+    """The texts of a fleet's sites: they stay while it does, and a tick changes a few groups."""
+    return _Texts.of(names)
 
 
 def _table(texts: list[bytes]) -> tuple[U8, I64]:

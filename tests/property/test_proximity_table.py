@@ -76,10 +76,10 @@ class FakePaths:
     def _columns(self) -> None:
         self.version += 1
         keys = list(self.held)
-        self.site = np.array([one for one, _ in keys], np.int32)
+        packed = [one << 8 | prefix[16] for one, prefix in keys]
+        self.site_and_length = np.array(packed, np.uint64)
         self.hi = np.array([int.from_bytes(one[:8], "big") for _, one in keys], np.uint64)
         self.lo = np.array([int.from_bytes(one[8:16], "big") for _, one in keys], np.uint64)
-        self.length = np.array([one[16] for _, one in keys], np.uint8)
         self.step = np.array(list(self.held.values()), np.int16)
 
     def rtt_ms_of_step(self, step: int) -> int:
