@@ -346,6 +346,46 @@ def test_a_report_or_sample_that_came_late_is_not_named(tmp_path: Path) -> None:
     assert place(path.record) == stands(TRAFFIC_PATHS.name, made.at[f"path {NEAR}"])
 
 
+def test_of_reports_and_samples_of_one_cut_the_newest_by_their_own_clock_counts(
+    tmp_path: Path,
+) -> None:
+    """Of equal times the later report, which may say more, and the first sample."""
+    made = world()
+    log = made.log
+    log.now_ms += 100
+    log.health("eu-s0-a0", cpu=0.1)
+    log.health("eu-s0-a0", cpu=0.2)
+    made.note("report", APPLIANCE_HEALTH.name)
+    log.link(FAR, 4 * GBPS)
+    made.note("sample", TRAFFIC_LINKS.name)
+    log.link(FAR, 5 * GBPS)
+    log.now_ms -= 50
+    log.health("eu-s0-a0", cpu=0.3)
+    log.link(FAR, 6 * GBPS)
+    log.cut()
+    found = ask(tmp_path, made)
+    report = found.sites[NEAR].appliances[0].report
+    assert place(report) == stands(APPLIANCE_HEALTH.name, made.at["report"])
+    sample = found.sites[FAR].links[0].sample
+    assert place(sample) == stands(TRAFFIC_LINKS.name, made.at["sample"])
+
+
+def test_a_session_that_ends_and_begins_in_one_cut_leaves_what_it_said_last(
+    tmp_path: Path,
+) -> None:
+    made = world()
+    log = made.log
+    log.route(FAR, "20.1.0.0/16", hops=1)
+    log.session(FAR, "PeerDown")
+    log.session(FAR, "PeerUp")
+    log.route(FAR, "20.0.0.0/8", hops=1)
+    made.note("again", BGP_ROUTES.name)
+    log.cut()
+    route = ask(tmp_path, made).sites[FAR].route
+    assert route is not None
+    assert place(route.record) == stands(BGP_ROUTES.name, made.at["again"])
+
+
 # -- who moved this client ------------------------------------------------------------------------
 
 
@@ -567,6 +607,25 @@ def test_a_table_that_is_held_back_is_said_and_answers_as_it_stood(tmp_path: Pat
     assert found.sites[NEAR].route is None
     (verdict,) = [one for one in found.verdicts if one.told.row.kind == "table"]
     assert (verdict.told.row.entity, verdict.told.row.to_state) == ("eu", "HELD")
+
+
+def test_a_route_that_a_held_table_has_not_taken_is_not_named(tmp_path: Path) -> None:
+    made = world()
+    for _ in range(4):  # until the guard takes the table to be settled
+        made.reports()
+        made.log.cut(after_ms=10_000)
+    for site, prefix in ((OUTER, "20.0.0.0/8"), (NEAR, "20.0.0.0/8"), (NEAR, "21.0.0.0/8")):
+        made.log.route(site, prefix, action="WITHDRAW")
+    made.log.route(NEAR, "20.1.2.0/24", hops=1)
+    made.log.cut()
+    found = ask(tmp_path, made)
+    assert (found.held, format_prefix(found.answer.prefix)) == (
+        Reason.MOVED_TOO_MUCH,
+        "20.1.0.0/16",
+    )
+    route = found.sites[NEAR].route
+    assert route is not None
+    assert place(route.record) == stands(BGP_ROUTES.name, made.at["route near"])
 
 
 def test_nothing_that_covers_it_is_said_with_what_did_before(tmp_path: Path) -> None:
