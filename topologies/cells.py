@@ -49,8 +49,10 @@ class Cells:
         publishing: Publishing,
         snapshots: Snapshots,
         on_failure: Callable[[BaseException], None],
+        stalled_after_s: float = STALLED_AFTER_S,
     ) -> None:
-        """`on_failure`: a runner cannot go on (the worker must exit with that reason)."""
+        """`on_failure`: a runner cannot go on, or has not for `stalled_after_s` (the worker must
+        exit with that reason)."""
         self.partitions = partitions
         self.runners: dict[int, CellRunner] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -59,11 +61,14 @@ class Cells:
         self._configs, self._publishing, self.on_failure = configs, publishing, on_failure
         self._snapshots, self._restoring = snapshots, set[int]()
         self.consumer: object = None  # Faust's consumer, known once the app has started
+        self._stalled_after_s = stalled_after_s
+        self._undecided_since: float | None = monotonic()  # who has what, in the group
 
     # assignment ---------------------------------------------------------------------------------
 
     def hold(self) -> None:
         """A rebalance begins: no new cuts until it is known who has what."""
+        self._undecided_since = self._undecided_since or monotonic()
         for runner in self.runners.values():
             runner.hold()
 
@@ -72,6 +77,8 @@ class Cells:
         mine = {tp.partition for tp in assigned if tp.topic == STEERING_CUTS.name}
         for partition in sorted(set(self.runners) - mine):
             self._forget(partition)
+        if not mine:
+            self._undecided_since = None
         return mine
 
     async def seek_offsets(self, assigned: set[TP]) -> dict[TP, int]:
@@ -87,6 +94,7 @@ class Cells:
                 if tp.topic == STEERING_CUTS.name
                 else runner.inbox.lanes[tp.topic].next_offset
             )
+        self._undecided_since = None
         self._paused.clear()
         for runner in self.runners.values():
             runner.release()
@@ -103,6 +111,7 @@ class Cells:
         for partition, tp in logs.items():
             found = await self._snapshots.find(partition, self.partitions, earliest[tp])
             self._restoring.discard(partition)
+            self._undecided_since = monotonic()  # it takes its time, but goes on
             starts = {one.topic: earliest[one] for one in inputs if one.partition == partition}
             if found.commit is not None:
                 starts |= found.commit.cut.offsets
@@ -143,7 +152,9 @@ class Cells:
     def stalled(self, after_s: float) -> list[str]:
         """What stands still for longer than `after_s`, in words; empty when all is well."""
         now = monotonic()
-        return [
+        undecided_s = now - (self._undecided_since or now)
+        group = [f"the group has given no cells for {undecided_s:.0f} s"]
+        return (group if undecided_s > after_s else []) + [
             f"cell {runner.partition} ({runner.phase.name.lower()}) has not moved for "
             f"{now - runner.moved_at:.0f} s"
             for runner in self.runners.values()
@@ -151,10 +162,10 @@ class Cells:
         ]
 
     async def watch(self) -> None:
-        """Report a failure when a cell stands still. Runs until cancelled."""
+        """Report a failure when something stands still. Runs until cancelled."""
         while True:
-            await asyncio.sleep(STALLED_AFTER_S / 10)
-            for reason in self.stalled(STALLED_AFTER_S):
+            await asyncio.sleep(self._stalled_after_s / 10)
+            for reason in self.stalled(self._stalled_after_s):
                 self.on_failure(LogError(reason))
 
     async def stop(self) -> None:

@@ -8,7 +8,7 @@ supervisor restarts it, and the log tells the new process everything.
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import structlog
 from pipeline.config import SteeringConfig
 from pipeline.errors import EdgesteerError
 from topologies.app import CELLS_TABLE, AppOptions, build_app
-from topologies.cells import Cells
+from topologies.cells import STALLED_AFTER_S, Cells
 from topologies.clock import Clock
 from topologies.configs import Configs
 from topologies.outputs import Outputs
@@ -45,6 +45,7 @@ class WorkerOptions:
     port_file: Path | None = None
     tick_ms: int = 1000
     snapshot_every_cuts: int = EVERY_CUTS
+    stalled_after_s: float = STALLED_AFTER_S
 
 
 async def run_worker(options: WorkerOptions) -> int:
@@ -76,6 +77,7 @@ async def run_worker(options: WorkerOptions) -> int:
         publishing=Publishing(outputs, readback, clock),
         snapshots=snapshots,
         on_failure=on_failure,
+        stalled_after_s=options.stalled_after_s,
     )
     status = Status(options.metrics_host, options.metrics_port, cells.readiness, cells.stalled)
     await outputs.start()
@@ -89,11 +91,13 @@ async def run_worker(options: WorkerOptions) -> int:
     try:
         return await _run_app(options, cells, snapshots, failed)
     finally:
-        await cells.stop()
-        await status.stop()
-        await snapshots.stop()
-        await readback.stop()
-        await outputs.stop()
+        await _in_time(cells.stop(), "cells")
+        await asyncio.gather(
+            _in_time(status.stop(), "metrics"),
+            _in_time(snapshots.stop(), "snapshots"),
+            _in_time(readback.stop(), "readback"),
+            _in_time(outputs.stop(), "outputs"),
+        )
 
 
 async def _run_app(
@@ -112,11 +116,7 @@ async def _run_app(
     over: set[asyncio.Future[Any]] = {stop, failed, crashed}
     await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
     reason = failed.result() if failed.done() else app.crash_reason
-    try:
-        async with asyncio.timeout(STOP_PATIENCE_S):
-            await app.stop()
-    except TimeoutError:
-        log.warning("Faust did not stop in time", seconds=STOP_PATIENCE_S)
+    await _in_time(app.stop(), "Faust")
     for task in (starting, crashed, watching):
         task.cancel()
     await asyncio.gather(starting, crashed, watching, return_exceptions=True)
@@ -125,6 +125,15 @@ async def _run_app(
         return 1
     log.info("worker stopped")
     return 0
+
+
+async def _in_time(stopping: Coroutine[Any, Any, None], what: str) -> None:
+    """A broker that is gone need not be waited for: nothing counts that it did not acknowledge."""
+    try:
+        async with asyncio.timeout(STOP_PATIENCE_S):
+            await stopping
+    except TimeoutError:
+        log.warning("did not stop in time", what=what, seconds=STOP_PATIENCE_S)
 
 
 def _stop_signal() -> asyncio.Future[None]:

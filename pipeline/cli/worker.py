@@ -38,6 +38,12 @@ def command(
     snapshot_every: Annotated[
         int, typer.Option(help="Cuts between two snapshots of a cell.", min=1, max=100_000)
     ] = 60,
+    stalled_after: Annotated[
+        float,
+        typer.Option(
+            help="Seconds without a move, of a cell or of the group, that end it.", min=5, max=3600
+        ),
+    ] = 60.0,
     log_json: Annotated[bool, typer.Option(help="Log lines as JSON.")] = False,
     verbose: Annotated[bool, typer.Option(help="What the libraries say as well.")] = False,
 ) -> None:
@@ -66,5 +72,6 @@ def command(
         metrics_port=metrics_port,
         tick_ms=tick_ms,
         snapshot_every_cuts=snapshot_every,
+        stalled_after_s=stalled_after,
     )
     raise typer.Exit(run_async(run_worker(options)))
