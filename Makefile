@@ -5,10 +5,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ARGS   ?=
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test chaos check bench clean
 help:
 	@echo "make demo [ARGS='--for 60s']   the whole plane on a simulated fleet, live in this terminal"
 	@echo "make test [ARGS='-k name']     the suite; prints which broker it ran against"
+	@echo "make chaos [KILLS=30]          workers killed, brokers lost, a quarter of an hour long"
 	@echo "make check                     ruff, mypy --strict, import contracts"
 	@echo "make bench [ARGS=NAME]         benchmarks, one JSON object each"
 	@echo "make setup                     everything into .venv (demo and test call it)"
@@ -26,6 +27,9 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: setup
+	@EDGESTEER_TEST_BROKER=kafka EDGESTEER_CHAOS_KILLS=$(or $(KILLS),30) $(BIN)/python -m pytest -s -k so_many_kills tests/integration/test_chaos.py $(ARGS)
 
 check: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
