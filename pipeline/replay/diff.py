@@ -55,8 +55,8 @@ class Diff:
 
     @property
     def changed_sites(self) -> pl.DataFrame:
-        """Sites that lost or gained traffic, or of which more than the load differs."""
-        kept = ("state", "serves", "capacity_bps", "target_bps", "overflow_bps")
+        """Sites that lost or gained traffic, or of which more than load and target differs."""
+        kept = ("state", "serves", "capacity_bps", "overflow_bps")
         other = [pl.col(f"{name}_a").ne_missing(pl.col(f"{name}_b")) for name in kept]
         return self.sites.filter(pl.any_horizontal(pl.col("out_bps", "in_bps") > 0, *other))
 
@@ -101,7 +101,7 @@ class Diff:
 
     @property
     def equal(self) -> bool:
-        """Whether nothing at all differs but perhaps demand and load."""
+        """Whether nothing differs but perhaps demand, load and target."""
         frames = (self.moves, self.prefixes, self.changed_sites, self.appliances)
         return not any(frame.height for frame in frames)
 
