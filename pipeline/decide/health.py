@@ -63,6 +63,9 @@ def evaluate(health: Health, fleet: Fleet, now_ms: int, config: SteeringConfig) 
             told &= (state >= 0) & ((state != health.state) | (reason != health.reason))
             chosen[told] = signal
     changed = np.flatnonzero(chosen >= 0)
+    if not len(changed):
+        health.failed_seen[:] = False
+        return verdicts
     penalty = health.penalty_at(now_ms, config)
     for row in changed.tolist():
         signal = Signal(int(chosen[row]))
@@ -92,9 +95,10 @@ def _watch(health: Health, now_ms: int, config: SteeringConfig) -> None:
     below = health.utilisation < config.health.saturated_leave
     started = np.where(health.below_since_ms > 0, health.below_since_ms, now_ms)
     health.below_since_ms = np.where(below, started, 0)
-    penalty = health.penalty_at(now_ms, config)
-    health.suppressed |= penalty >= max(config.health.penalty_suppress, 1)
-    health.suppressed &= penalty >= config.health.penalty_reuse
+    if health.penalty.any() or health.suppressed.any():
+        penalty = health.penalty_at(now_ms, config)
+        health.suppressed |= penalty >= max(config.health.penalty_suppress, 1)
+        health.suppressed &= penalty >= config.health.penalty_reuse
 
 
 def _blindness(

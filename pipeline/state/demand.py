@@ -113,8 +113,9 @@ class Demand:
         if not len(keys):
             return
         self._turn(now_ms, config)
-        classes = frame.get_column("traffic_class").to_physical().to_numpy()[kept]
-        started = frame.get_column("event").to_physical().to_numpy()[kept] == 0
+        codes = frame.select(pl.col("traffic_class", "event").to_physical())
+        classes, event = (column.to_numpy()[kept] for column in codes)
+        started = event == 0
         self.starts += np.bincount(classes[started], minlength=len(CLASSES))
         at_ms = np.minimum(frame.get_column("at_ms").to_numpy()[kept], now_ms)
         bucket = at_ms // self._bucket_ms

@@ -119,7 +119,7 @@ def _routes(
     if frame is None or not frame.height:
         return {}
     hi, lo, length = prefix_columns(frame.get_column("prefix"))
-    med = frame.get_column("med")
+    med, has_med = _meds(frame.get_column("med"))
     columns: Columns = {
         OFFSET: frame.get_column(OFFSET).to_numpy(),
         _SESSION: _session_ids(frame, sessions),
@@ -129,9 +129,9 @@ def _routes(
         "length": length,
         "announce": (frame.get_column("action") == "ANNOUNCE").to_numpy(),
         "as_path_len": frame.get_column("as_path_len").to_numpy().astype(np.int64),
-        "med": med.fill_null(MISSING_MED).to_numpy(),
+        "med": med,
         "at_ms": frame.get_column("at_ms").to_numpy(),
-        "has_med": med.is_not_null().to_numpy(),
+        "has_med": has_med,
     }
     named = passing(rows.topic, columns[OFFSET], _name_checks(columns, now_ms, config), account)
     columns = {name: column[named] for name, column in columns.items()}
@@ -140,6 +140,16 @@ def _routes(
     if not isinstance(kept, slice):
         columns = _with_refused_as_withdrawn(columns, kept)
     return {name: columns[name] for name in _COLUMNS}
+
+
+def _meds(series: pl.Series) -> tuple[Int64, Bools]:
+    """(MED, -1 where there is none; whether there is one). Where some are missing polars hands out
+    doubles, which hold every MED there may be; whatever is above them is refused as above them."""
+    read = series.to_numpy()
+    if read.dtype.kind == "i":
+        return read, np.ones(len(read), dtype=np.bool_)
+    there: Bools = ~np.isnan(read)
+    return np.where(there, np.minimum(read, _WORD_MAX + 1.0), MISSING_MED).astype(np.int64), there
 
 
 def _with_refused_as_withdrawn(columns: Columns, kept: Bools) -> Columns:
@@ -251,6 +261,8 @@ def _session_ids(frame: pl.DataFrame, sessions: Sessions) -> Int32:
 @lru_cache(maxsize=1 << 16)
 def _is_bad(name: str) -> bool:
     """Whether a site or peer may not be called that: asked again for each change of its routes."""
+    if name.isascii() and name.isprintable() and "|" not in name:
+        return not 0 < len(name) <= ID_BYTES_MAX
     column = pl.Series([name], dtype=pl.String)
     return bool(bad_ids(column)[0]) or len(name.encode()) > ID_BYTES_MAX
 

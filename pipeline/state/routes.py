@@ -271,10 +271,11 @@ class Routes:
         return rows
 
     def _note_unplaced(self, batch: Batch, fleet: Fleet, account: Account) -> None:
-        known = np.array([fleet.sites.get(name) for name in self.sites.names], dtype=np.int64)
-        placed = (known != NONE) & np.append(fleet.site_alive, False)[known]
-        site = self._session_site[batch.session[batch.announce]]
-        account.note(Noted.UNPLACED_ROUTE, _count(~placed[site]))
+        rows = np.bincount(self._session_site[batch.session[batch.announce]])
+        for site in rows.nonzero()[0].tolist():
+            at = fleet.sites.get(self.sites.names[site])
+            if at == NONE or not fleet.site_alive[at]:
+                account.note(Noted.UNPLACED_ROUTE, int(rows[site]))
 
     # -- housekeeping
 
