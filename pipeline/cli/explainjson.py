@@ -7,9 +7,9 @@ from pipeline.cli.answers import answer_json
 from pipeline.cli.common import iso
 from pipeline.follow.lookup import CLASSES, Answer
 from pipeline.replay.explanation import Explanation, Published, Verdict
-from pipeline.replay.facts import ApplianceFacts, SiteFacts
 from pipeline.replay.moves import Move
 from pipeline.replay.provenance import InSnapshot, Origin
+from pipeline.replay.sitefacts import ApplianceFacts, SiteFacts
 from pipeline.replay.trail import Told
 from pipeline.replay.words import because
 from pipeline.wire.address import format_prefix
@@ -55,7 +55,8 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
         ],
         "demand": {
             "group_bps": _by_class(found.planned_bps),
-            "block_bps": _by_class(drawn.level_bps),
+            "block_bps": _by_class(found.block_bps),
+            "recorded_bps": _by_class(drawn.level_bps),
             "plays": drawn.by_appliance,
             "record": origin_json(drawn.source),
         },

@@ -158,7 +158,8 @@ def _records(found: Explanation) -> Iterator[list[str]]:
     for name, count in drawn.by_appliance.items():
         served[site_of.get(name, name)] += count
     by = ", ".join(f"{name} {count}" for name, count in served.items())
-    says = f"{_rates(drawn.level_bps)}; plays by site: {by or 'none'}"
+    of_it = "" if drawn.level_bps == found.block_bps else f" ({_rates(drawn.level_bps)} recorded)"
+    says = f"{_rates(found.block_bps)}{of_it}; plays by site: {by or 'none'}"
     yield _line("demand of its block", drawn.source, says)
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from pipeline.cut import Cut
 from pipeline.follow.lookup import Answer
-from pipeline.replay.facts import SiteFacts
 from pipeline.replay.moves import Move
 from pipeline.replay.provenance import Origin
+from pipeline.replay.sitefacts import SiteFacts
 from pipeline.replay.trail import Drawn, Told
 
 
@@ -47,9 +47,9 @@ class Explanation:
     """`cut`, `cut_record`, `config_record`, `epoch`: the cut that answered; `agrees`: whether its
     Epoch has the hash that the fold came to, None without one; `held`: why the table of the region
     is held back, where it is. `covers`: longest first. `sites`: by name, those of the answer.
-    `planned_bps`: demand by class that the group was planned for; `drawn`: what the client's own
-    block drew. `moves`: oldest first, none where the answer was the same from `known_since_ms`
-    on."""
+    Demand by class: `planned_bps`, that the group was planned for; `block_bps`, of the client's own
+    block; `drawn`: the plays of it that were recorded. `moves`: oldest first, none where the answer
+    was the same from `known_since_ms` on."""
 
     asked_ms: int
     answer: Answer
@@ -66,6 +66,7 @@ class Explanation:
     weights: dict[str, Published]
     sites: dict[str, SiteFacts]
     planned_bps: tuple[int, ...]
+    block_bps: tuple[int, ...]
     drawn: Drawn
     known_since_ms: int
     moves: tuple[Move, ...]

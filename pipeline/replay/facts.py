@@ -2,7 +2,6 @@
 that each figure rests on."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -14,7 +13,15 @@ from pipeline.decide.eligibility import ELIGIBLE, REASON_OF_STATUS
 from pipeline.decide.sites import CLASS_NAMES, Load
 from pipeline.decide.weights import Spread
 from pipeline.replay.liveroutes import Route
-from pipeline.replay.provenance import InSnapshot, Origin, Records, Source, covering
+from pipeline.replay.provenance import Around, InSnapshot, Origin, Records, Source, covering
+from pipeline.replay.sitefacts import (
+    ApplianceFacts,
+    LinkFacts,
+    PathFacts,
+    RouteFacts,
+    SiteFacts,
+    SiteLoad,
+)
 from pipeline.replay.trail import Told, Trail
 from pipeline.state.health import ApplianceState, Service
 from pipeline.state.paths import rtt_ms_of_step
@@ -30,91 +37,6 @@ from schemas.registry import (
 _KINDS = ("EMBEDDED", "IX")
 _LOADS = frozenset(load.name for load in Load)
 _SPREADS = frozenset(str(spread) for spread in Spread)
-
-
-@dataclass(frozen=True, slots=True)
-class SiteLoad:
-    """How much a site could take and was projected to get, in bits per second."""
-
-    usable_bps: int
-    target_bps: int
-    projected_bps: int
-
-
-@dataclass(frozen=True, slots=True)
-class ApplianceFacts:
-    """`since_ms`: in this state; `change`: the report that brought it there, as its verdict `told`
-    says."""
-
-    appliance: str
-    state: str
-    reason: str
-    since_ms: int
-    service: str
-    utilisation: float
-    usable_bps: int
-    capacity_bps: int
-    inventory: Origin
-    report: Origin
-    change: Origin
-    told: Told | None
-
-
-@dataclass(frozen=True, slots=True)
-class LinkFacts:
-    """A link that a site's egress leaves by; used as smoothed."""
-
-    link: str
-    used_bps: int
-    capacity_bps: int
-    sample: Origin
-
-
-@dataclass(frozen=True, slots=True)
-class RouteFacts:
-    """The route that stands for a site, and how many others it has to the same prefix."""
-
-    route: Route
-    others: int
-    record: Origin
-
-
-@dataclass(frozen=True, slots=True)
-class PathFacts:
-    """What a site measured towards the prefix that it announces: smoothed, and the step of the
-    ladder that ranking knows."""
-
-    rtt_us: int
-    step_ms: int
-    loss: float
-    record: Origin
-
-
-@dataclass(frozen=True, slots=True)
-class SiteFacts:
-    """`serves`: class -> None, or why not; `eligible`, `load`, `spread`: the verdicts that brought
-    it where it is, None where there never was one; by class in the order of CLASS_NAMES."""
-
-    site: str
-    kind: str
-    serves: dict[str, str | None]
-    panic: bool
-    eligible_told: Told | None
-    load: str
-    load_told: Told | None
-    spread_told: Told | None
-    target: int
-    capacity_bps: int
-    usable_bps: int
-    target_bps: int
-    projected_bps: tuple[int, ...]
-    without_room_bps: int
-    measured_bps: int
-    inventory: Origin
-    links: tuple[LinkFacts, ...]
-    appliances: tuple[ApplianceFacts, ...]
-    route: RouteFacts | None
-    path: PathFacts | None
 
 
 def loads_of(cell: Cell, sites: Iterable[str], config: SteeringConfig) -> dict[str, SiteLoad]:
@@ -154,6 +76,13 @@ class Facts:
         """The inventory's record of something that is in it."""
         offset = self._trail.inventory.offsets.get((kind, name), -1)
         return self.origin(FLEET_INVENTORY.name, offset)
+
+    def block_bps(self, region: int) -> tuple[int, ...]:
+        """What the client's own block drew of a region (fleet id), by class."""
+        demand, block = self._cell.demand, Around(self._trail.address).block
+        hi, lo = (int.from_bytes(half, "big") for half in (block[:8], block[8:16]))
+        here = (demand.block_hi == hi) & (demand.block_lo == lo) & (demand.block_region == region)
+        return tuple(demand.level_bps(self._cell.now_ms)[here].sum(axis=0).tolist())
 
     def site(self, name: str, longest: int) -> SiteFacts:
         """Everything about a site; `longest`: length of the prefix that is asked about."""

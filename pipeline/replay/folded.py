@@ -130,6 +130,7 @@ class Folded:
             weights={name: self._published(LB_WEIGHTS.name, name.encode()) for name in names},
             sites={name: facts.site(name, longest) for name in names},
             planned_bps=tuple(groups.demand_bps[slot].tolist()),
+            block_bps=facts.block_bps(index),
             drawn=self.trail.plays.drawn(index, cut.at_ms, last.config, self._records),
             known_since_ms=self.timeline.entries[0].cut.at_ms,
             moves=(),

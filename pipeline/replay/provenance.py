@@ -29,7 +29,7 @@ import polars as pl
 from pipeline.replay.archive import Part, Recording
 from pipeline.state.ids import Ids, grown
 from pipeline.state.lpm import covers
-from pipeline.wire.address import halves, parse_prefix, prefix_columns
+from pipeline.wire.address import MAPPED, halves, parse_prefix, prefix_columns
 from pipeline.wire.rows import OFFSET, TOMBSTONE, Refused, TopicRows
 
 Bools = npt.NDArray[np.bool_]
@@ -124,6 +124,12 @@ class Around:
         self.address = address
         hi, lo = halves(pl.Series([address], dtype=pl.Binary))
         self._inner = hi, lo, np.array([128], np.uint8)
+
+    @property
+    def block(self) -> bytes:
+        """The client block of demand that it is in: a /24 of IPv4, a /48 of IPv6."""
+        length = 120 if self.address.startswith(MAPPED) else 48
+        return covering(self.address)[length]
 
     def covered_by(self, prefixes: pl.Series) -> Bools:
         """Which of these (Binary, 17 bytes) cover it."""

@@ -15,9 +15,10 @@ from pipeline.config import SteeringConfig
 from pipeline.cut import Cut
 from pipeline.follow.lookup import Answer, group_id_of, group_of, who
 from pipeline.follow.table import Batch, SteeringTable
-from pipeline.replay.facts import SiteLoad, loads_of
+from pipeline.replay.facts import loads_of
 from pipeline.replay.fold import Step
 from pipeline.replay.provenance import covering
+from pipeline.replay.sitefacts import SiteLoad
 from pipeline.wire.address import PREFIX_SIZE
 from pipeline.wire.headers import pack_cut
 from schemas.registry import LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES

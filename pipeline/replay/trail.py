@@ -24,7 +24,6 @@ from pipeline.replay.provenance import (
 from pipeline.state.demand import regions_of
 from pipeline.state.fleet import CLASSES, Fleet
 from pipeline.state.health import Service
-from pipeline.wire.address import MAPPED
 from pipeline.wire.rows import OFFSET, Refused, TopicRows
 from schemas.registry import (
     APPLIANCE_HEALTH,
@@ -34,9 +33,6 @@ from schemas.registry import (
     TRAFFIC_LINKS,
     TRAFFIC_PATHS,
 )
-
-#: Bytes of an address that make its client block: /24 of IPv4, /48 of IPv6 (state/demand.py).
-_BLOCK_V4, _BLOCK_V6 = 15, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +48,9 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What the clients of a block drew in the window of demand: by class the bits per second, by
-    serving appliance the plays. `source` is the newest play, with the run that it ends."""
+    """What the clients of a block drew in the window of demand, as far as it was recorded: by class
+    the bits per second, by serving appliance the plays. `source` is the newest play, with the run
+    that it ends."""
 
     level_bps: tuple[int, ...]
     by_appliance: dict[str, int]
@@ -64,33 +61,32 @@ class Plays:
     """The plays of the address's client block, as long as they are in the window of demand."""
 
     def __init__(self, around: Around) -> None:
-        size = _BLOCK_V4 if around.address.startswith(MAPPED) else _BLOCK_V6
-        self._block = around.address[:size]
+        block = around.block
+        self._block = block[: block[16] // 8]
         self._frames: list[pl.DataFrame] = []
 
     def take(self, frame: pl.DataFrame, fleet: Fleet, now_ms: int, config: SteeringConfig) -> None:
         """Accepted rows of a cut."""
-        bucket_ms = config.inputs.demand_bucket_ms
-        oldest = now_ms // bucket_ms - _slots(config)
-        self._frames = [one for one in self._frames if int(one["bucket"].max()) > oldest]  # type: ignore[arg-type]
+        since_ms, _ = _window(now_ms, config)
+        recent = (one.filter(pl.col("at_ms") >= since_ms) for one in self._frames)
+        self._frames = [one for one in recent if one.height]
         frame = frame.filter(pl.col("client").bin.starts_with(self._block))
-        bucket = np.minimum(frame.get_column("at_ms").to_numpy(), now_ms) // bucket_ms
         region, _ = regions_of(frame.get_column("appliance"), fleet)
         frame = frame.select(
             OFFSET,
             "appliance",
             "bytes",
             pl.col("traffic_class").to_physical().alias("class"),
-            pl.Series("bucket", bucket, dtype=pl.Int64),
+            pl.col("at_ms").clip(upper_bound=now_ms),
             pl.Series("region", region, dtype=pl.Int32),
-        ).filter(pl.col("bucket") > oldest)
+        ).filter(pl.col("at_ms") >= since_ms)
         if frame.height:
             self._frames.append(frame)
 
     def drawn(self, region: int, now_ms: int, config: SteeringConfig, records: Records) -> Drawn:
         """What of a region's demand they make at a time."""
-        current = now_ms // config.inputs.demand_bucket_ms
-        whole = (pl.col("bucket") < current) & (pl.col("bucket") > current - _slots(config))
+        since_ms, until_ms = _window(now_ms, config)
+        whole = (pl.col("at_ms") >= since_ms) & (pl.col("at_ms") < until_ms)
         kept = [one.filter(whole & (pl.col("region") == region)) for one in self._frames]
         kept = [one for one in kept if one.height]
         if not kept:
@@ -108,9 +104,11 @@ class Plays:
         return Drawn(level, dict(counts.iter_rows()), source)
 
 
-def _slots(config: SteeringConfig) -> int:
-    """Buckets of the ring of demand."""
-    return -(-config.inputs.demand_window_ms // config.inputs.demand_bucket_ms) + 1
+def _window(now_ms: int, config: SteeringConfig) -> tuple[int, int]:
+    """When the complete buckets of the ring of demand begin and end."""
+    bucket_ms = config.inputs.demand_bucket_ms
+    until_ms = now_ms // bucket_ms * bucket_ms
+    return until_ms + config.inputs.demand_window_ms // -bucket_ms * bucket_ms, until_ms
 
 
 class Trail:

@@ -1,8 +1,8 @@
 """Statements of an explanation in words, for people and for the sentences in JSON alike."""
 
 from pipeline.follow.lookup import Answer, PassedOver, Proximity, SiteShare
-from pipeline.replay.facts import SiteLoad
 from pipeline.replay.liveroutes import RouteNews
+from pipeline.replay.sitefacts import SiteLoad
 from pipeline.replay.trail import Told
 from pipeline.wire.address import format_prefix
 

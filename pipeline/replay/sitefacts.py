@@ -1,0 +1,92 @@
+"""What is said of a site, of its appliances, links, route and path, and where it stands written."""
+
+from dataclasses import dataclass
+
+from pipeline.replay.liveroutes import Route
+from pipeline.replay.provenance import Origin
+from pipeline.replay.trail import Told
+
+
+@dataclass(frozen=True, slots=True)
+class SiteLoad:
+    """How much a site could take and was projected to get, in bits per second."""
+
+    usable_bps: int
+    target_bps: int
+    projected_bps: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApplianceFacts:
+    """`since_ms`: in this state; `change`: the report that brought it there, as its verdict `told`
+    says."""
+
+    appliance: str
+    state: str
+    reason: str
+    since_ms: int
+    service: str
+    utilisation: float
+    usable_bps: int
+    capacity_bps: int
+    inventory: Origin
+    report: Origin
+    change: Origin
+    told: Told | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkFacts:
+    """A link that a site's egress leaves by; used as smoothed."""
+
+    link: str
+    used_bps: int
+    capacity_bps: int
+    sample: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFacts:
+    """The route that stands for a site, and how many others it has to the same prefix."""
+
+    route: Route
+    others: int
+    record: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class PathFacts:
+    """What a site measured towards the prefix that it announces: smoothed, and the step of the
+    ladder that ranking knows."""
+
+    rtt_us: int
+    step_ms: int
+    loss: float
+    record: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFacts:
+    """`serves`: class -> None, or why not; `eligible`, `load`, `spread`: the verdicts that brought
+    it where it is, None where there never was one; by class in the order of CLASS_NAMES."""
+
+    site: str
+    kind: str
+    serves: dict[str, str | None]
+    panic: bool
+    eligible_told: Told | None
+    load: str
+    load_told: Told | None
+    spread_told: Told | None
+    target: int
+    capacity_bps: int
+    usable_bps: int
+    target_bps: int
+    projected_bps: tuple[int, ...]
+    without_room_bps: int
+    measured_bps: int
+    inventory: Origin
+    links: tuple[LinkFacts, ...]
+    appliances: tuple[ApplianceFacts, ...]
+    route: RouteFacts | None
+    path: PathFacts | None
