@@ -171,7 +171,8 @@ class CellTable:
         if not ready:
             return None
         last = ready[-1]
-        self._closed = self._closed[len(ready) :]
+        # An Epoch may be there twice: the same cut is no second step.
+        self._closed = [each for each in self._closed[len(ready) :] if each.cut > last.cut]
         previous = self.cut
         changed = {topic: each.take(last.cut) for topic, each in self._waiting.items()}
         for topic, change in changed.items():

@@ -161,3 +161,18 @@ def test_a_follower_of_some_topics_is_not_held_up_by_the_others() -> None:
     table.reached(LB_WEIGHTS.name, 0, 1)
     assert [step.cut for step in table.advance()] == [1]
     assert table.verify() == []
+
+
+def test_an_epoch_that_is_there_twice_with_other_ends_is_one_step() -> None:
+    world = World(SteeringTable())
+    world.cut = 1
+    world.send(FIRST, cut=1)
+    world.remember(FIRST)
+    world.table.close(world.epoch())
+    later = [{**one, "end_offset": one["end_offset"] + 1} for one in world.epoch()["outputs"]]
+    world.table.close({**world.epoch(), "outputs": later})
+    world.reach()
+    assert [step.cut for step in world.table.advance()] == [1]
+    for one in later:
+        world.table.reached(one["topic"], 0, one["end_offset"])
+    assert world.table.advance() == []
