@@ -44,6 +44,12 @@ CUT_NUMBER = Gauge(
 INBOX_BYTES = Gauge(
     "edgesteer_inbox_bytes", "Raw rows waiting for a cut.", ["partition"], registry=REGISTRY
 )
+LAG = Gauge(
+    "edgesteer_lag_records",
+    "Records at the broker that were not fetched.",
+    ["partition", "topic"],
+    registry=REGISTRY,
+)
 PAUSED = Gauge(
     "edgesteer_paused_topics",
     "Topics not fetched because enough waits.",

@@ -21,6 +21,7 @@ from topologies.app import CELLS_TABLE, AppOptions, build_app
 from topologies.cells import STALLED_AFTER_S, Cells
 from topologies.clock import Clock
 from topologies.configs import Configs
+from topologies.lag import Lag
 from topologies.outputs import Outputs
 from topologies.publishing import Publishing
 from topologies.readback import Readback
@@ -88,9 +89,14 @@ async def run_worker(options: WorkerOptions) -> int:
         options.port_file.write_text(f"{port}\n")
     log.info("worker started", name=options.name, metrics=f"http://{status.host}:{port}/metrics")
     _reload_on_hangup(configs, options)
+    lag = asyncio.create_task(
+        Lag(cells, readback, options.stalled_after_s, on_failure).watch(), name="lag"
+    )
+    lag.add_done_callback(lambda task: _report(task, on_failure))
     try:
         return await _run_app(options, cells, snapshots, failed)
     finally:
+        lag.cancel()
         await _in_time(cells.stop(), "cells")
         await asyncio.gather(
             _in_time(status.stop(), "metrics"),
@@ -125,6 +131,11 @@ async def _run_app(
         return 1
     log.info("worker stopped")
     return 0
+
+
+def _report(task: asyncio.Task[None], on_failure: Callable[[BaseException], None]) -> None:
+    if not task.cancelled() and (failure := task.exception()) is not None:
+        on_failure(failure)
 
 
 async def _in_time(stopping: Coroutine[Any, Any, None], what: str) -> None:
