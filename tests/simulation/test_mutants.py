@@ -11,7 +11,7 @@ from pipeline.follow.table import CellTable
 from pipeline.snapshot import chunks
 from tests.simulation.loop import SimError
 from tests.simulation.run import simulate
-from topologies import readback
+from topologies import readback, runner
 from topologies.configs import Configs
 from topologies.publishing import Publishing
 from topologies.readback import Readback
@@ -50,6 +50,14 @@ def epoch_before_effects(original: Any) -> Any:
 def nothing(original: Any) -> Any:
     async def mutant(self: Any, *args: Any) -> None:
         return None
+
+    return mutant
+
+
+def new_code_on_the_table_of_old(original: Any) -> Any:
+    async def mutant(self: Any, folded: Any) -> None:
+        if folded.cut.code_version == runner.CODE_VERSION:  # type: ignore[attr-defined]
+            await self._publishing.publish(folded, self._standing)
 
     return mutant
 
@@ -96,6 +104,9 @@ MUTANTS: Mapping[str, tuple[Any, str, Mutant, int]] = {
     ),
     "the Epoch before the effects": (Publishing, "publish", epoch_before_effects, 0),
     "nothing published again": (CellRunner, "_publish_again", nothing, 0),
+    "new code on the table of old": (
+        CellRunner, "_publish_again", new_code_on_the_table_of_old, 44
+    ),
     "nothing put right at a take-over": (CellRunner, "_put_right", nothing, 3),
     "zombies left alone": (Standing, "corrections", zombies_left_alone, 25),
     "the last record trusted": (Readback, "_told", last_record_trusted, 271),
