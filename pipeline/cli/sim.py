@@ -13,12 +13,14 @@ from pipeline.cli.common import (
     say,
     takes_broker,
 )
+from pipeline.cli.score import command as score
 
 if TYPE_CHECKING:
     from pipeline.broker.settings import BrokerSettings
     from pipeline.sim.run import RunOptions, Summary
 
 app = typer.Typer(no_args_is_help=True, help="Run the simulated fleet, and break things in it.")
+app.command("score")(score)
 
 EntityArgument = Annotated[
     str, typer.Argument(metavar="APPLIANCE|SITE", help="A site means all its appliances.")

@@ -1,0 +1,1 @@
+"""The world in which decisions are judged: closed loop, seeded, on paper (no broker, no clock)."""
