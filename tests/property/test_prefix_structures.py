@@ -49,6 +49,29 @@ def test_an_index_of_many_keys_grows_and_keeps_their_numbers() -> None:
     assert index.find(np.array([200_000], np.uint64)).tolist() == [-1]
 
 
+@given(
+    st.lists(st.integers(0, 2000), max_size=2000, unique=True),
+    st.sampled_from([1, 50, 4096]),
+    st.lists(st.integers(0, 2000), max_size=50),
+)
+def test_an_index_made_at_once_finds_its_keys_however_they_crowd(
+    keys: list[int], homes: int, more: list[int]
+) -> None:
+    """All homes are among the last so many slots: what does not fit begins anew at the front."""
+
+    class Crowded(KeyIndex):
+        def _home(self, keys: list[Any]) -> Any:
+            return (len(self._slots) - 1 - keys[0] % homes).astype(np.int64)
+
+    index = Crowded.of(np.array(keys, np.uint64))
+    known = {key: number for number, key in enumerate(keys)}
+    assert index.find(np.arange(2001, dtype=np.uint64)).tolist() == [
+        known.get(key, -1) for key in range(2001)
+    ]
+    expected = [known.setdefault(key, len(known)) for key in more]
+    assert index.intern(np.array(more, np.uint64)).tolist() == expected
+
+
 @given(st.lists(st.integers(-5, 5), max_size=30))
 def test_distinct_is_sorted_and_has_each_value_once(values: list[int]) -> None:
     assert distinct(np.array(values, np.int64)).tolist() == sorted(set(values))
