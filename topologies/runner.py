@@ -321,6 +321,7 @@ class CellRunner:
                     self._led_after = given_back
                     return folded
                 self._unpublished.append(folded)
+        self._standing.forget()
         return None
 
     async def _read_one(self) -> Folded | None:

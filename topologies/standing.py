@@ -48,6 +48,11 @@ class Standing:
             return self._seen
         return await self._readback.ends([one.name for one in TABLES], self._partition)
 
+    def forget(self) -> None:
+        """Somebody else's cut counted where we thought ours would: what we wrote since, corrections
+        among it, may stand behind what is newer."""
+        self._seen, self._theirs = None, {}
+
     async def begin(self) -> None:
         """The topics hold nothing of the cell's, as it has published nothing."""
         self._seen = await self.ends()

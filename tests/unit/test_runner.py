@@ -49,6 +49,9 @@ class FakeStanding:
     async def begin(self) -> None:
         self.known = True
 
+    def forget(self) -> None:
+        self.known = False
+
     async def look(self, term: int) -> None:
         self.looks += 1
 
