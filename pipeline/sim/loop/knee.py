@@ -2,11 +2,12 @@
 
 Idea: a machine that is asked for more than it can do does less, not as much as it can: it seeks,
 sends again, and spends its time on requests that time out.
-Rule: everything up to the knee is delivered whole. From there to FULL the delivered amount stays
-level, beyond it falls along a line, down to FLOOR of what the machine can do. New connections are
-refused in proportion to what is beyond FULL. The first byte is late by the queue in front of it.
-Sources: receive livelock (Mogul and Ramakrishnan 1997: beyond the maximum loss-free rate goodput
-falls); Edge Fabric keeps below 95 % and Espresso reports losses of less than 2 % at 100 % (DOMAIN).
+Rule: everything up to the KNEE is delivered whole; from there on ever less of what is added, until
+at 100 % MOST is delivered. That stays so up to FULL; beyond it goodput falls along a line, down to
+FLOOR. New connections are refused in proportion to what is beyond 100 %. The first byte is late by
+the queue in front of it.
+Sources: Edge Fabric keeps below 95 %; Espresso reports losses of less than 2 % at 100 % (DOMAIN);
+receive livelock (Mogul and Ramakrishnan 1997: beyond the maximum loss-free rate goodput falls).
 Links lose what does not fit and no more: senders back off (TCP fills a link, it does not break it).
 """
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 F64 = npt.NDArray[np.float64]
 
 KNEE = 0.95
+MOST = 0.98
 FULL = 1.05
 _FALL = 0.5  # of capacity, for each capacity that is asked beyond FULL
 FLOOR = 0.6
@@ -24,8 +26,9 @@ _FIRST_BYTE_MS, _FIRST_BYTE_MAX_MS = 20.0, 3_000.0
 
 def delivered(load: F64) -> F64:
     """Goodput as a share of capacity, given what is asked as a share of it."""
-    beyond = np.maximum(KNEE - _FALL * (load - FULL), FLOOR)
-    return np.where(load <= KNEE, load, np.where(load <= FULL, KNEE, beyond))
+    losing = KNEE + (load - KNEE) * (MOST - KNEE) / (1.0 - KNEE)
+    beyond = np.maximum(MOST - _FALL * np.maximum(load - FULL, 0.0), FLOOR)
+    return np.where(load <= KNEE, load, np.minimum(losing, beyond))
 
 
 def served(load: F64) -> F64:

@@ -69,6 +69,7 @@ class Reporter:
         self._drift_ms[far] = self._rng.uniform(-_FAR_OFF_MS, _FAR_OFF_MS, int(far.sum()))
         self._due: dict[int, dict[str, list[Columns]]] = {}
         self._owed = np.zeros_like(world.crowd.seated)  # bits delivered and not yet reported
+        self._probed = False
         self._pairs = np.flatnonzero(self._layout.candidate.reshape(-1) >= 0)
 
     def news(self, second: int) -> News:
@@ -179,7 +180,8 @@ class Reporter:
         self._send(second, "plays", columns)
 
     def _paths(self, second: int, at_ms: int) -> None:
-        pairs = self._pairs[second % PATH_S :: PATH_S]
+        pairs = self._pairs[second % PATH_S :: PATH_S] if self._probed else self._pairs
+        self._probed = True  # all at the beginning: the probes have always run
         network, candidate = np.divmod(pairs, self._layout.candidate.shape[1])
         up = self._world.routing.routed[network, candidate]
         noise = self._rng.random((2, len(pairs)))

@@ -8,8 +8,8 @@ last two minutes. Sessions
 that are down have no routes.
 Rule here: interfaces are sites (what their appliances' ports carry that were heard in the last
 30 s) and their links; alternates in the order of routing; a prefix is detoured whole. Between
-appliances by inventory capacity, among those that were heard. Known to it and not to the plane:
-which link a prefix would take (Edge Fabric's routers know).
+appliances by inventory capacity, among those that were heard (where none was, among all). Known
+to it and not to the plane: which link a prefix would take (Edge Fabric's routers know).
 """
 
 import numpy as np
@@ -73,8 +73,9 @@ class Detour:
             limit,
         )
         candidate = order[np.arange(len(order)), choice]
-        usable = ports if up.any() else layout.port_bps
-        self._table = Followed(all_to(layout, candidate), by_capacity(layout, usable))
+        dark = (sums(layout.site, up, layout.sites) == 0)[layout.site]
+        weight = by_capacity(layout, np.where(dark, layout.port_bps, ports))
+        self._table = Followed(all_to(layout, candidate), weight)
 
 
 def detours(routed: Bools, site: I64, link: I64, demand: F64, limit: F64) -> I64:

@@ -49,8 +49,8 @@ def chances(
     layout: Layout, load: npt.NDArray[np.float64], drawn: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
     """Chance of each appliance to be the less loaded of two that are drawn at its site."""
-    none = sums(layout.site, drawn, layout.sites) == 0
-    drawn = drawn | none[layout.site]
+    unknown = (sums(layout.site, drawn, layout.sites) == 0)[layout.site]
+    drawn, load = drawn | unknown, np.where(unknown, 0.0, load)
     which = np.flatnonzero(drawn)
     which = which[np.lexsort((load[which], layout.site[which]))]
     site = layout.site[which]
