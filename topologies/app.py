@@ -27,11 +27,17 @@ APP_ID, CELLS_TABLE = "edgesteer", "cells"
 
 #: Apache Kafka evicts a silent member after this; a take-over by another worker takes as long.
 SESSION_TIMEOUT_S = 8.0
+#: A member hears of an eviction with its next heartbeat.
+HEARTBEAT_S = 0.5
 FETCH_BYTES = 4 << 20
 #: Few large chunks rather than many events: bounds what waits between the consumer and the inbox.
 STREAM_BUFFER = 64
 #: RocksDB's defaults reserve gigabytes per database; there is one database per table and partition.
 STORE_OPTIONS = {"block_cache_size": 8 << 20, "write_buffer_size": 4 << 20}
+
+#: Chunks of a standby held back before they are stored: what is held back is read again when the
+#: standby's turn comes.
+TABLE_BUFFER = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ class CellApp(faust.App):  # type: ignore[misc]  # faust is untyped
             broker=[f"kafka://{server}" for server in options.broker.bootstrap.split(",")],
             broker_credentials=_credentials(options.broker),
             broker_session_timeout=SESSION_TIMEOUT_S,
-            broker_heartbeat_interval=SESSION_TIMEOUT_S / 4,
+            broker_heartbeat_interval=HEARTBEAT_S,
             broker_request_timeout=30.0,
             consumer_auto_offset_reset="earliest",
             consumer_max_fetch_size=FETCH_BYTES,
@@ -77,6 +83,7 @@ class CellApp(faust.App):  # type: ignore[misc]  # faust is untyped
             self,
             chunked_topics=[topic.name for topic in INPUTS],
             seek_offsets=self.cells.seek_offsets,
+            positions=self.cells.positions,
         )
 
 
@@ -92,6 +99,7 @@ def build_app(options: AppOptions, cells: Cells) -> CellApp:
         value_type=bytes,
         partitions=options.partitions,
         options=STORE_OPTIONS,
+        recovery_buffer_size=TABLE_BUFFER,
         help="Snapshots (snapshots.py); and what keeps the partitions of one region together.",
     )
 
@@ -110,6 +118,7 @@ def build_app(options: AppOptions, cells: Cells) -> CellApp:
         cells.hold()
 
     async def keep(app: faust.App, assigned: Collection[TP], **kwargs: Any) -> None:
+        log.info("rebalance decided", partitions=len(assigned))
         cells.keep(assigned)  # a worker that is left with nothing is not asked for offsets
 
     app.agent(inputs, name="rows")(rows)

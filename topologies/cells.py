@@ -68,6 +68,7 @@ class Cells:
 
     def hold(self) -> None:
         """A rebalance begins: no new cuts until it is known who has what."""
+        log.info("rebalance begins", cells=sorted(self.runners))
         self._undecided_since = self._undecided_since or monotonic()
         for runner in self.runners.values():
             runner.hold()
@@ -86,19 +87,21 @@ class Cells:
         new = sorted(self.keep(assigned) - set(self.runners))
         if new:
             await self._begin(new)
-        offsets: dict[TP, int] = {}
-        for tp in assigned:
-            runner = self.runners[tp.partition]
-            offsets[tp] = (
-                runner.log_next
-                if tp.topic == STEERING_CUTS.name
-                else runner.inbox.lanes[tp.topic].next_offset
-            )
         self._undecided_since = None
         self._paused.clear()
         for runner in self.runners.values():
             runner.release()
             self._throttle(runner)
+        return self.positions(assigned)
+
+    def positions(self, assigned: Collection[TP]) -> dict[TP, int]:
+        """Where to read on for those of `assigned` whose cells are there."""
+        offsets: dict[TP, int] = {}
+        for tp in assigned:
+            if (runner := self.runners.get(tp.partition)) is not None:
+                lanes = runner.inbox.lanes
+                cuts = tp.topic == STEERING_CUTS.name
+                offsets[tp] = runner.log_next if cuts else lanes[tp.topic].next_offset
         return offsets
 
     async def _begin(self, partitions: list[int]) -> None:
@@ -108,6 +111,7 @@ class Cells:
         earliest = await consumer.earliest_offsets(*logs.values(), *inputs)  # type: ignore[attr-defined]
         ends = await consumer.highwaters(*logs.values())  # type: ignore[attr-defined]
         self._restoring = set(partitions)
+        log.info("restoring cells", partitions=partitions)
         for partition, tp in logs.items():
             found = await self._snapshots.find(partition, self.partitions, earliest[tp])
             self._restoring.discard(partition)

@@ -10,7 +10,7 @@ A store that survived the topics (a new cluster under an old folder) is told apa
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
+from faust.stores.rocksdb import Store
 from faust.types import TP
 
 from pipeline.cell import Cell
@@ -79,8 +80,8 @@ class Snapshots:
         """The newest snapshot that is whole, belongs to this log, and can be read by this version;
         without one the cell is folded from the beginning of its log."""
         began = perf_counter()
-        held = await asyncio.to_thread(self._held, partition)
-        keys = frozenset(held)
+        held = await asyncio.to_thread(_Held, self.table.data._db_for_partition(partition))
+        keys = held.keys_now
         snapshot, wrong = await asyncio.to_thread(restore, held)
         for error in wrong:
             log.warning("snapshot not used", partition=partition, reason=str(error))
@@ -155,10 +156,26 @@ class Snapshots:
         ]
         self.table.data.apply_changelog_batch(events, to_key=None, to_value=None)
 
-    def _held(self, partition: int) -> dict[bytes, bytes]:
-        """Everything in the local store of one partition (private API of the pinned Faust)."""
-        store = self.table.data
-        return dict(store._visible_items(store._db_for_partition(partition)))
+
+class _Held(Mapping[bytes, bytes]):
+    """What the local store of one partition held when this was made (private API of the pinned
+    Faust). Values are read when asked for: most often half of them belong to the snapshot before."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+        self.keys_now = frozenset(db.keys()) - {Store.offset_key}
+
+    def __getitem__(self, key: bytes) -> bytes:
+        value: bytes | None = self._db.get(key)
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.keys_now)
+
+    def __len__(self) -> int:
+        return len(self.keys_now)
 
 
 def _cell(partition: int, partitions: int, snapshot: Snapshot) -> Cell:

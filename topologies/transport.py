@@ -1,4 +1,4 @@
-"""Faust's aiokafka transport with three changes, each for a measured reason (docs/adr/0003).
+"""Faust's aiokafka transport with four changes, each for a measured reason (docs/adr/0003).
 
 1. Input topics arrive as chunks (chunks.py): one Faust event per fetched response.
 2. Offsets are ours: nothing is read from the group's commits, which are made after each snapshot
@@ -7,6 +7,7 @@
    (recovery resumes the flow before the seek, then clears the queues); with the stop and the
    suspension first, none were lost in over sixty rebalances.
 3. A broker without long poll is given a pause after an empty fetch, or every idle consumer spins.
+4. A broker with long poll answers an empty fetch after FETCH_WAIT_MS.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -28,6 +29,9 @@ from topologies.chunks import fetch_in_chunks
 
 log = structlog.get_logger("edgesteer.transport")
 
+#: A broker answers a connection's requests in order. Faust lets it hold a fetch of nothing back for
+#: 1.5 s, and each offset that a rebalance asks for waited behind that.
+FETCH_WAIT_MS = 100
 #: Where to go on reading, for every partition that is assigned now.
 SeekOffsets = Callable[[set[TP]], Awaitable[dict[TP, int]]]
 
@@ -47,6 +51,7 @@ class CellConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc]
 
     async def on_start(self) -> None:
         await super().on_start()
+        self._consumer._fetcher._fetch_max_wait_ms = FETCH_WAIT_MS
         fetch_in_chunks(self._consumer, self.transport.chunked_topics)
         pause_empty_fetches(self._consumer)
 
@@ -74,13 +79,18 @@ class CellConsumer(Consumer):  # type: ignore[misc]
         return CellConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
-        """Seek every assigned stream partition to where its cell goes on. Called by recovery while
-        the flow may be running already: it is stopped here, and resumed by the caller."""
+        """Seek every assigned stream partition to where its cell goes on. Recovery calls it, while
+        the flow is running already: it is stopped here, and resumed by the caller. The fetcher
+        calls it as well, beside recovery, where it threw away what it had fetched because the flow
+        is stopped: it goes back in the cells that are there, and leaves new ones to recovery."""
+        asked_by_recovery = self.flow_active
         self.stop_flow()
         self.app.flow_control.suspend()
         assigned = {tp for tp in self.assignment() if not self._is_changelog_tp(tp)}
-        if assigned:
+        if asked_by_recovery and assigned:
             await self.seek_wait(await self.transport.seek_offsets(assigned))
+        elif assigned:
+            await self.seek_wait(self.transport.positions(assigned))
 
     async def tell_progress(self, offsets: Mapping[TP, int]) -> None:
         """Let the group's committed offsets say how far the cells are."""
@@ -97,7 +107,9 @@ class CellTransport(Transport):  # type: ignore[misc]
         *args: Any,
         chunked_topics: Collection[str],
         seek_offsets: SeekOffsets,
+        positions: Callable[[set[TP]], dict[TP, int]],
     ) -> None:
+        """`positions`: the same for cells that are there already."""
         super().__init__(*args)
         self.chunked_topics = frozenset(chunked_topics)
-        self.seek_offsets = seek_offsets
+        self.seek_offsets, self.positions = seek_offsets, positions
