@@ -34,7 +34,6 @@ FETCH_BYTES = 4 << 20
 STREAM_BUFFER = 64
 #: RocksDB's defaults reserve gigabytes per database; there is one database per table and partition.
 STORE_OPTIONS = {"block_cache_size": 8 << 20, "write_buffer_size": 4 << 20}
-
 #: Chunks of a standby held back before they are stored: what is held back is read again when the
 #: standby's turn comes.
 TABLE_BUFFER = 16

@@ -159,7 +159,7 @@ class Snapshots:
 
 class _Held(Mapping[bytes, bytes]):
     """What the local store of one partition held when this was made (private API of the pinned
-    Faust). Values are read when asked for: most often half of them belong to the snapshot before."""
+    Faust). Values are read when asked for: half of them may belong to the snapshot before."""
 
     def __init__(self, db: Any) -> None:
         self._db = db

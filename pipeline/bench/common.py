@@ -31,6 +31,9 @@ from schemas.registry import STEERING_EPOCHS
 
 Say = Callable[[str], None]
 POLL_S = 0.2
+START_TIMEOUT_S = 150.0
+#: The busy cell of `fleet_args`.
+SITES, APPLIANCES, PLAYS_PER_S = 200, 2_000, 2_000
 CONFIG = "[steering.proximity]\nallow_documentation_prefixes = true\n"
 
 
@@ -90,19 +93,37 @@ async def running(
         await child.stop()
 
 
-def worker_args(folder: Path) -> list[str]:
+def worker_args(folder: Path, name: str = "bench") -> list[str]:
     """A real worker, as anybody starts it (the simulated networks include reserved ones)."""
     config = folder / "edgesteer.toml"
     config.write_text(CONFIG, encoding="utf-8")
-    return [
-        "worker",
-        "--name",
-        "bench",
-        "--datadir",
-        str(folder / "worker"),
-        "--config",
-        str(config),
-    ]
+    datadir = str(folder / f"{name}-data")
+    return ["worker", "--name", name, "--datadir", datadir, "--config", str(config)]
+
+
+def fleet_args(prefixes: int) -> list[str]:
+    """The simulated fleet of one region, so of one busy cell."""
+    sizes = ("--regions", 1, "--sites", SITES, "--appliances", APPLIANCES)
+    return ["sim", "run", *map(str, (*sizes, "--prefixes", prefixes, "--rate", PLAYS_PER_S))]
+
+
+async def until_up(fleet: Child) -> None:
+    """The simulation says so when everything that is there at the start is published."""
+    async with asyncio.timeout(START_TIMEOUT_S):
+        while True:
+            if "the fleet is up" in _text(fleet.log):
+                return
+            await asyncio.sleep(POLL_S)
+
+
+def _text(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+
+
+def is_steady(found: Sequence["Closed"]) -> bool:
+    """The cell with the fleet has its table and keeps up."""
+    full = [one for one in found if one.prefixes]
+    return len(full) > 3 and full[-1].closed_ms - full[-1].at_ms < 1000
 
 
 class Closed(NamedTuple):
@@ -150,8 +171,7 @@ async def epochs(
             while not until(found):
                 if ended.done() or time.monotonic() > give_up:
                     why = "has ended" if ended.done() else f"did not finish in {timeout_s:.0f} s"
-                    words = child.log.read_text(encoding="utf-8", errors="replace")[-2000:]
-                    raise BrokerError(f"{child.name} {why}:\n{words}")
+                    raise BrokerError(f"{child.name} {why}:\n{_text(child.log)[-2000:]}")
                 for records in (await reader.fetch()).values():
                     found += [closed(decode(record.value)[1]) for record in records]
                 await asyncio.sleep(POLL_S)  # the benchmark must not take part in the race

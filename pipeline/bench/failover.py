@@ -18,22 +18,24 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
 from pipeline.bench import metrics
 from pipeline.bench.common import (
-    POLL_S,
-    Closed,
+    APPLIANCES,
+    START_TIMEOUT_S,
     Say,
     closed,
     epochs,
+    fleet_args,
+    is_steady,
     kafka,
     machine,
     running,
     spread,
+    until_up,
     worker_args,
 )
 from pipeline.broker.process import free_ports
@@ -48,12 +50,10 @@ from schemas.partition import partition_of
 from schemas.registry import APPLIANCE_HEALTH, LB_WEIGHTS, STEERING_EPOCHS
 
 PARTITIONS = 4
-SITES, APPLIANCES, PLAYS_PER_S = 200, 2_000, 2_000
 PREFIXES = (100_000, 1_000_000)
 RUNS = 300
 #: Between two runs, at random: so every moment of the second between two ticks is met.
 PAUSE_S = (0.05, 0.25)
-START_TIMEOUT_S = 150.0
 RUN_TIMEOUT_S = 15.0
 SETTLE_S = 8.0  # the fleet is up, the first plays are counted
 _SITE_MEMBERS_MIN = 4  # with fewer, one failure is half a site
@@ -81,18 +81,14 @@ async def run(say: Say, runs: int = RUNS, sizes: Sequence[int] = PREFIXES) -> di
 
 
 async def _at_size(say: Say, runs: int, prefixes: int) -> dict[str, Any]:
-    fleet = [
-        *("sim", "run", "--regions", "1", "--sites", str(SITES), "--appliances", str(APPLIANCES)),
-        *("--prefixes", str(prefixes), "--rate", str(PLAYS_PER_S)),
-    ]
     async with kafka(PARTITIONS, say) as (broker, folder):
         (port,) = free_ports(1)
         arguments = [*worker_args(folder), "--metrics-port", str(port)]
-        async with running("fleet", fleet, broker, folder) as sim:
-            await _until_up(sim.log)
+        async with running("fleet", fleet_args(prefixes), broker, folder) as sim:
+            await until_up(sim)
             async with running("worker", arguments, broker, folder) as worker:
                 say(f"{prefixes:,} prefixes: the fleet is up, the worker starts ...")
-                began = await epochs(broker, _is_steady, worker, START_TIMEOUT_S)
+                began = await epochs(broker, is_steady, worker, START_TIMEOUT_S)
                 async with Failures(broker) as failures:
                     await asyncio.sleep(SETTLE_S)
                     before = await metrics.read(port)
@@ -108,25 +104,6 @@ async def _at_size(say: Say, runs: int, prefixes: int) -> dict[str, Any]:
         "prefixes_in_the_table": max(held.values()),
         "mismatches": mismatches,
     }
-
-
-def _is_steady(found: list[Closed]) -> bool:
-    """The cell with the fleet has its table and keeps up."""
-    full = [one for one in found if one.prefixes]
-    return len(full) > 3 and full[-1].closed_ms - full[-1].at_ms < 1000
-
-
-async def _until_up(log: Path) -> None:
-    """The simulation says so when everything that is there at the start is published."""
-    async with asyncio.timeout(START_TIMEOUT_S):
-        while True:
-            if _says(log, "the fleet is up"):
-                return
-            await asyncio.sleep(POLL_S)
-
-
-def _says(log: Path, words: str) -> bool:
-    return log.exists() and words in log.read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,16 @@ class Bench(StrEnum):
     FAILOVER = "failover"
     INGEST = "ingest"
     REPLAY = "replay"
+    RECOVERY = "recovery"
+    SNAPSHOT = "snapshot"
 
 
 def command(
     name: Annotated[
-        Bench, typer.Argument(metavar="NAME", help="table, failover, ingest or replay.")
+        Bench,
+        typer.Argument(
+            metavar="NAME", help="table, failover, ingest, replay, recovery or snapshot."
+        ),
     ],
     data: Annotated[
         Path | None,
@@ -28,10 +33,16 @@ def command(
         int | None, typer.Option(min=1_000_000, help="ingest: so many play events.")
     ] = None,
     runs: Annotated[
-        int | None, typer.Option(min=10, help="failover: so many failures each.")
+        int | None,
+        typer.Option(min=1, help="failover: so many failures each. recovery: so many kills."),
     ] = None,
     seconds: Annotated[
-        int | None, typer.Option(min=1, help="replay: so much recorded time. Unset: an hour.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="replay: so much recorded time (unset: an hour). snapshot: so long on each worker "
+            "(unset: two minutes).",
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -67,6 +78,14 @@ def _measure(
 
         found = replay.run(note, seconds or replay.SECONDS)
         found["detail"]["machine"] = common.machine()
+    elif name is Bench.RECOVERY:
+        from pipeline.bench import recovery
+
+        found = run_async(recovery.run(note, runs or recovery.KILLS))
+    elif name is Bench.SNAPSHOT:
+        from pipeline.bench import snapshot
+
+        found = snapshot.run(note, seconds=seconds or snapshot.SECONDS)
     else:
         from pipeline.bench import failover
 

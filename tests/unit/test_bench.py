@@ -1,13 +1,17 @@
 """What the benchmarks make of what they read: no broker, no clock."""
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 
-from pipeline.bench import ingest, metrics
+from pipeline.bench import ingest, metrics, recovery, snapshot
 from pipeline.bench.common import Closed, closed
 from pipeline.errors import BrokerError
 from pipeline.sim.size import SimSize
 from pipeline.sim.world import World
 from schemas.partition import partition_of
+from topologies.app import SESSION_TIMEOUT_S
 
 
 def epoch(partition: int, cut: int, closed_ms: int, plays: int) -> Closed:
@@ -78,3 +82,65 @@ def test_the_peers_are_those_that_scripts_rely_on() -> None:
     assert {peer.name for peer in ingest.PEERS} == {
         "stock_faust", "aiokafka", "confluent", "quixstreams", "bytewax", "fetch_only",
     }  # fmt: skip
+
+
+def test_what_has_no_cause_is_measured_as_well() -> None:
+    reading = {
+        ("edgesteer_snapshot_ms", "", "sum"): 90.0, ("edgesteer_snapshot_ms", "", "count"): 2.0,
+        ("edgesteer_snapshot_ms", "", "50.0"): 2.0, ("edgesteer_snapshot_ms", "", "+Inf"): 2.0,
+    }  # fmt: skip
+    assert metrics.total(reading, "edgesteer_snapshot_ms") == (90.0, 2.0)
+    assert metrics.total(reading, "edgesteer_step_ms") == (0, 0)
+    assert list(metrics.between({}, reading)) == ["snapshot"]
+
+
+def test_the_log_tells_the_parts_of_a_take_over(tmp_path: Path) -> None:
+    log = tmp_path / "b.log"
+    events = {"noticed": 8.0, "rebalance": 0.5, "table_recovery": 0.25, "restore": 2.0, "fold": 1.0}
+    earlier = b'{"event": "caught up", "partition": 2, "timestamp": "2026-01-01T00:00:00Z"}\n'
+    log.write_bytes(b"not a line of ours\n" + earlier)
+    mark, at, written = log.stat().st_size, 0.0, b""
+    for part, seconds in events.items():
+        at += seconds
+        line = f'"event": "{recovery.PARTS[part]}", "timestamp": "2026-01-01T00:00:{at:09.6f}Z"'
+        written += f"{{{line}}}\n".encode()
+    other = b'{"event": "caught up", "partition": 1, "timestamp": "2026-01-01T00:00:59Z"}\n'
+    log.write_bytes(log.read_bytes() + written + other)
+    began = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    parts = recovery.parts_of(log, mark, 2, began, began + 12.0)
+    assert parts == pytest.approx({**events, "take_over": 0.25})
+    assert len(recovery.lines(log, 0, "caught up", 2)) == 2
+
+
+def test_recovery_is_as_slow_as_its_slowest_kill() -> None:
+    def taken(seconds: float) -> recovery.Taken:
+        parts = dict.fromkeys((*recovery.PARTS, "take_over"), seconds / 6)
+        return recovery.Taken(seconds, seconds + 0.5, 30, parts)
+
+    found = recovery.summary([taken(9.0), taken(11.0)], [taken(3.0)], {"prefixes": 5})
+    assert (found["name"], found["value"], found["unit"]) == ("recovery", 11.0, "s")
+    assert found["detail"]["beyond_session_timeout_s"] == 11.0 - SESSION_TIMEOUT_S
+    assert found["detail"]["kill"]["each_s"] == [9.0, 11.0]
+    assert found["detail"]["hand_over"]["silent_each_s"] == [3.5]
+
+
+def test_snapshots_of_a_living_cell_grow_with_what_changed_and_restore_it() -> None:
+    size = SimSize(regions=1, sites=12, appliances=40, prefixes=3_000, rate=50)
+    found = snapshot.measure(size, changed=(0, 400), rounds=2, seconds=2)
+    still, busy = found["by_routes_changed"].values()
+    assert still["routes"] == 0
+    assert busy["routes"] > 200
+    assert still["chunks"] < busy["chunks"] <= found["first"]["chunks"]
+    assert found["equals_original"]
+
+
+def test_a_snapshot_costs_as_much_as_the_longest_time_a_cell_was_held() -> None:
+    found = snapshot.summary(
+        {"first": {"held_ms": 60.0}, "by_routes_changed": {"0": {"held_worst_ms": 40.0}}},
+        {
+            "with_snapshots": {"held_worst_ms": 70.0, "tick_to_epoch_ms": {"p99": 33.0}},
+            "without": {"held_worst_ms": 0.0, "tick_to_epoch_ms": {"p99": 30.0}},
+        },
+    )
+    assert (found["value"], found["unit"]) == (70.0, "ms")
+    assert found["ratios"] == {"without_snapshots": 1.1}
