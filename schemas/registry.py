@@ -135,7 +135,7 @@ CELLS_CHANGELOG = Topic(
     "edgesteer-cells-changelog",
     Role.STATE,
     (),
-    "term, then section, part, chunk and place; or the commit record",
+    "term, section, part, chunk and cut; or term and cut of a commit record",
     "workers",
     Cleanup.COMPACT,
     compaction_lag_ms=DAY_MS // 24,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
+from pipeline.cell import Cell
 from pipeline.closing import dead_letter_records, epoch_fields, epoch_record, verdict_records
 from pipeline.config import SteeringConfig
 from pipeline.cut import Cut
@@ -53,19 +54,26 @@ class Publishing:
         await self._outputs.append_cut(cut)
 
     async def publish(
-        self, folded: Folded, standing: Standing, *, reconciled: bool = False
+        self, folded: Folded, standing: Standing, *, reconciled: Cell | None = None
     ) -> None:
-        """Send everything, then the Epoch; returns when all of it is acknowledged."""
+        """Send everything, then the Epoch; returns when all of it is acknowledged. `reconciled`:
+        the cell, at a take-over that compared its tables with the topics: what others wrote since
+        it did is put right before the Epoch, so that nobody sees a mixture."""
         began = perf_counter()
         cut, effects = folded.cut, folded.effects
         written, _ = await asyncio.gather(  # nobody needs an order between the two
             self._outputs.publish(cut, effects.tables), self.report(folded)
         )
         await standing.wrote(written, cut.mark)
+        if reconciled is not None:
+            await standing.look(cut.mark)
+            late = standing.corrections(reconciled)
+            await standing.wrote(await self._outputs.publish(cut, late), cut.mark)
         behind_ms = max(0, self._clock.now_ms() - cut.at_ms)
         digests = {topic: raw.digest() for topic, raw in folded.raw.items()}
         ends = await standing.ends()
-        fields = epoch_fields(cut, effects, digests, ends, behind_ms, reconciled=reconciled)
+        compared = reconciled is not None
+        fields = epoch_fields(cut, effects, digests, ends, behind_ms, reconciled=compared)
         await self._outputs.publish(cut, [epoch_record(fields)])
         metrics.PUBLISH_MS.labels(cut.cause).observe((perf_counter() - began) * 1000)
         metrics.BEHIND_MS.labels(cut.partition).set(behind_ms)

@@ -209,7 +209,9 @@ class CellRunner:
             await self._standing.begin()
         else:
             await self._put_right(taken)
-        await self._publishing.publish(taken, self._standing, reconciled=not fresh)
+        await self._publishing.publish(
+            taken, self._standing, reconciled=None if fresh else self.cell
+        )
         self._enter(Phase.LEADING)
         self._chunks = self._chunks.under(cut.term)
         # The state that other code left was brought up to date by this code: from now on it is

@@ -4,18 +4,18 @@ Idea: the parts of a section (its index, its arrays) are cut into chunks of fixe
 that is as it was at the last snapshot is not written again. It is compared by its hash, where it
 lies, so a snapshot of which little changed costs a walk over memory and copies little.
 Rules:
-- A chunk has two places. A changed one goes to the place that the last snapshot does not use, so
-  that snapshot stays whole until the next one is.
-- The commit record is written last, into the slot that the last one is not in. It names every
-  chunk's place, size and hash, the cut, where to read on in the cut log, and how far the cell's own
-  output was checked. A snapshot of which anything is missing is torn, and the one before is used.
-- Keys begin with the term of the writer. Who takes over writes under its own, so a zombie can
-  overwrite or remove nothing of its successor's. Any whole snapshot is good, whoever wrote it: a
-  worker folds only cuts that count.
+- A key says who wrote it, by term, and for which cut; nothing is ever overwritten. So the last
+  snapshot stays whole until the next one is, and neither a zombie nor a record that arrives twice
+  can spoil what another snapshot is made of.
+- The commit record is written last. It names every chunk with the cut that it was written for, its
+  size and hash, where to read on in the cut log, and how far the cell's own output was checked. A
+  snapshot of which anything is missing is torn, and the one before is used. Any whole one is good,
+  whoever wrote it: a worker folds only cuts that count.
 - What neither the last snapshot nor the new one names is removed once the new one is committed.
-Rejected: writing sections whole (170 MB at a million prefixes for one changed route); keys by
-content (a zombie's removals would hit chunks that its successor shares); boundaries by content
-(arrays are changed in place and grow at their end).
+Rejected: writing sections whole (246 MB at a million prefixes for one changed route); two places
+for each chunk, used in turn (a record that arrives twice, late, lies in the newest snapshot's);
+keys by content (a zombie's removals would hit chunks that its successor shares); boundaries by
+content (arrays are changed in place and grow at their end).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,9 +38,9 @@ Address = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where a chunk stands, and what stands there."""
+    """A chunk: the number of the cut that it was written for, and what it is."""
 
-    place: int
+    cut: int
     size: int
     digest: int
 
@@ -60,12 +60,12 @@ class Commit:
     @property
     def keys(self) -> set[bytes]:
         """The keys of its chunks and its own."""
-        chunks = {_key(self.term, address, one.place) for address, one in self.chunks.items()}
+        chunks = {_key(self.term, address, one.cut) for address, one in self.chunks.items()}
         return chunks | {self.key}
 
     @property
     def key(self) -> bytes:
-        return _commit_key(self.term, self.cut.number % 2)
+        return _commit_key(self.term, self.cut.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +117,8 @@ class Chunks:
             if last is not None and (last.digest, last.size) == (digest, len(data)):
                 placed[address] = last
                 continue
-            place = 1 - last.place if last is not None else 0
-            placed[address] = Placed(place, len(data), digest)
-            chunks.append((_key(self._term, address, place), bytes(data)))
+            placed[address] = Placed(cut.number, len(data), digest)
+            chunks.append((_key(self._term, address, cut.number), bytes(data)))
         commit = Commit(self._term, cut, log_next, dict(verified), placed)
         obsolete = sorted(self._known - self._kept - commit.keys)
         return Plan(commit, chunks, (commit.key, _encoded(commit)), obsolete)
@@ -161,7 +160,7 @@ def restore(held: Mapping[bytes, bytes]) -> tuple[Snapshot | None, list[Snapshot
 def _joined(commit: Commit, held: Mapping[bytes, bytes]) -> dict[str, bytes]:
     pieces: dict[str, list[bytes]] = {}
     for address, placed in commit.chunks.items():  # in the order of the bytes
-        data = held.get(_key(commit.term, address, placed.place))
+        data = held.get(_key(commit.term, address, placed.cut))
         if data is None or xxhash.xxh3_64_intdigest(data) != placed.digest:
             name = "/".join(map(str, address))
             raise SnapshotError(
@@ -181,13 +180,13 @@ def is_commit(key: bytes) -> bool:
     return key.split(b"/")[1:2] == [_COMMIT.encode()]
 
 
-def _key(term: int, address: Address, place: int) -> bytes:
+def _key(term: int, address: Address, cut: int) -> bytes:
     section, part, number = address
-    return f"{term:08x}/chunk/{section}/{part}/{number}/{place}".encode()
+    return f"{term:08x}/chunk/{section}/{part}/{number}/{cut}".encode()
 
 
-def _commit_key(term: int, slot: int) -> bytes:
-    return f"{term:08x}/{_COMMIT}/{slot}".encode()
+def _commit_key(term: int, cut: int) -> bytes:
+    return f"{term:08x}/{_COMMIT}/{cut}".encode()
 
 
 def _encoded(commit: Commit) -> bytes:
@@ -202,7 +201,7 @@ def _encoded(commit: Commit) -> bytes:
         "section": np.array([number_of[one[0]] for one in commit.chunks], np.int32),
         "part": np.array([one[1] for one in commit.chunks], np.int32),
         "number": np.array([one[2] for one in commit.chunks], np.int32),
-        "place": np.array([one.place for one in commit.chunks.values()], np.uint8),
+        "cuts": np.array([one.cut for one in commit.chunks.values()], np.int64),
         "size": np.array([one.size for one in commit.chunks.values()], np.int64),
         "digest": np.array([one.digest for one in commit.chunks.values()], np.uint64),
     }
@@ -219,7 +218,7 @@ def decoded_commit(data: bytes) -> Commit:
         fields["number"].tolist(),
         strict=True,
     )
-    stand = (fields[name].tolist() for name in ("place", "size", "digest"))
+    stand = (fields[name].tolist() for name in ("cuts", "size", "digest"))
     placed = (Placed(*one) for one in zip(*stand, strict=True))
     return Commit(
         term=fields["term"],

@@ -38,7 +38,7 @@ def acted_on_before_it_was_read_back(original: Any) -> Any:
 
 
 def epoch_before_effects(original: Any) -> Any:
-    async def mutant(self: Any, folded: Any, standing: Any, *, reconciled: bool = False) -> None:
+    async def mutant(self: Any, folded: Any, standing: Any, *, reconciled: Any = None) -> None:
         tables, folded.effects.tables = folded.effects.tables, []
         await original(self, folded, standing, reconciled=reconciled)
         written = await self._outputs.publish(folded.cut, tables)
@@ -94,7 +94,7 @@ def commit_before_chunks(original: Any) -> Any:
 
 
 def one_place_for_all(original: Any) -> Any:
-    return lambda term, address, place: original(term, address, 0)
+    return lambda term, address, cut: original(term, address, 0)
 
 
 #: What is broken: where, how, and a seed that has caught it before (only to be quick).

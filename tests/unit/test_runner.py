@@ -93,9 +93,9 @@ class FakeLog:
         return self.highest
 
     async def publish(
-        self, folded: Folded, standing: "FakeStanding", *, reconciled: bool = False
+        self, folded: Folded, standing: "FakeStanding", *, reconciled: Cell | None = None
     ) -> None:
-        self.published.append((folded.cut, reconciled))
+        self.published.append((folded.cut, reconciled is not None))
 
     def causes(self) -> list[Cause]:
         return [cut.cause for cut, _ in self.published]
