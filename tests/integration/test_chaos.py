@@ -34,8 +34,8 @@ NODES = 3
 SIZE = SimSize(regions=4, sites=16, appliances=64, prefixes=1600, rate=200, churn_per_s=10)
 SETTLE_S = 60.0
 #: Table topics are compacted within the test: segments end soon. (On the embedded broker, so set,
-#: they lose records that are not superseded.) Tombstones must outlive the absence of any broker: one
-#: that comes back after they are gone still has what they ended, and may lead.
+#: they lose records that are not superseded.) Tombstones must outlive the absence of any broker:
+#: one that comes back after they are gone still has what they ended, and may lead.
 SOON = {
     "segment.ms": "5000",
     "max.compaction.lag.ms": "5000",
