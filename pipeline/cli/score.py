@@ -68,7 +68,8 @@ def command(
     size = "quick" if quick else "full"
     from pipeline.sim.loop.page import write_docs, write_page
 
-    how = f"edgesteer sim score --seed {seed}{' --quick' if quick else ''}"
+    asked = [*(f"--policy {name}" for name in policy or []), *(scenario or [])]
+    how = " ".join([f"edgesteer sim score --seed {seed}", *["--quick"] * quick, *asked])
     if html is not None:
         write_page(html, scenarios, runs, scores, how)
     if docs is not None:

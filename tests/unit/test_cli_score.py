@@ -66,7 +66,7 @@ def test_page_and_docs_hold_the_table_and_the_plots(scenario: str, tmp_path: Pat
     assert "two_choices" in text
     told = (tmp_path / "score.md").read_text()
     assert "![The score over time](score.svg)" in told
-    assert "edgesteer sim score --seed 1 --quick" in told
+    assert "edgesteer sim score --seed 1 --quick --policy nearest" in told
     assert (tmp_path / "score.svg").read_text().startswith("<svg")
     assert not list(tmp_path.glob("*.part"))
 

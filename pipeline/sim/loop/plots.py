@@ -1,11 +1,15 @@
 """The score over time, drawn: a row for each scenario, a line for each policy, as one SVG.
 
 Nothing is drawn by a script and nothing comes from elsewhere, so that a page or a README can hold
-it. Lines are means over TRACE_S; the bar at the top of a panel is the time of the fault.
+it. Lines are means over TRACE_S, or more where a panel has not that many points; the height is the
+square root of the value, so that small and large can be seen together; the bar at the top of a
+panel is the time of the fault.
 """
 
 from collections.abc import Sequence
 from html import escape
+from math import sqrt
+from statistics import fmean
 
 from pipeline.sim.loop.meter import Trace
 from pipeline.sim.loop.run import Run
@@ -21,6 +25,7 @@ COLOURS = {
 }
 _WIDE, _TALL, _LEFT, _GAP, _TOP = 296, 92, 44, 26, 62
 _TITLE = 22
+_POINTS = 148  # of a line: two pixels each
 _PANELS = (
     ("harmed", "viewers without a seat or stalled, %"),
     ("overloaded", "overloaded sites"),
@@ -81,9 +86,9 @@ def _panel(scenario: Scenario, runs: Sequence[Run], series: str, x: int, y: int)
         )
     for one in reversed(runs):  # ours last, on top
         points = " ".join(
-            f"{x + _WIDE * second / scenario.length_s:.1f},"
-            f"{y + _TALL * (1 - min(value / top, 1)):.1f}"
-            for second, value in zip(one.trace.second, values[one.policy], strict=True)
+            f"{x + _WIDE * second / scenario.length_s:.0f},"
+            f"{y + _TALL * (1 - sqrt(min(value / top, 1))):.1f}"
+            for second, value in _thinned(one.trace.second, values[one.policy])
         )
         stroke = 2 if one.policy == "edgesteer" else 1.2
         parts.append(
@@ -96,6 +101,15 @@ def _panel(scenario: Scenario, runs: Sequence[Run], series: str, x: int, y: int)
 def _series(trace: Trace, name: str) -> list[float]:
     found: list[float] = getattr(trace, name)
     return found
+
+
+def _thinned(seconds: Sequence[int], values: Sequence[float]) -> list[tuple[int, float]]:
+    """At most _POINTS: the means of as many neighbours as that takes."""
+    size = -(-len(values) // _POINTS) or 1
+    return [
+        (seconds[min(at + size, len(values)) - 1], fmean(values[at : at + size]))
+        for at in range(0, len(values), size)
+    ]
 
 
 def _round_up(value: float) -> float:

@@ -5,9 +5,9 @@ Idea: a report is made from what is measured, at the world's rhythm (health ever
 in a queue until it arrives. A policy sees what has arrived (`News`), nothing else.
 Rule: LOSS of all reports are lost; the rest takes DELAY_S on average (exponential, whole seconds).
 Clocks are off by 150 ms (standard deviation), one in a hundred by up to 20 s. Dead machines say
-nothing. A heartbeat stands for the viewers of a cohort at a site: it carries all their bytes and is
-said of one of the site's appliances, by lot in proportion to who sits where, so that evidence
-falls on appliances as it would. Whoever is without a seat says nothing.
+nothing. A heartbeat stands for the viewers of a cohort at a site: it carries all their bytes and
+bitrates and is said of one of the site's appliances, by lot in proportion to who sits where, so
+that evidence falls on appliances as it would. Whoever is without a seat says nothing.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.sim.loop import knee
-from pipeline.sim.loop.layout import CLASSES, CONNECTIONS
+from pipeline.sim.loop.layout import BITRATE_BPS, CLASSES, CONNECTIONS
 from pipeline.sim.loop.world import Second, World
 
 F64 = npt.NDArray[np.float64]
@@ -41,8 +41,9 @@ class News:
 
     health: appliance, at_ms, service, egress_bps, capacity_bps, cpu, disk, load, connections,
     requests, errors, ttfb_ms, retransmits. links: link, at_ms, used_bps, capacity_bps, drops.
-    plays: network, class, appliance, at_ms, bytes, event, stall_ms. paths: network, candidate,
-    at_ms, rtt_us, loss. routes: network, candidate, hops, up. sessions: site, isp, up."""
+    plays: network, class, appliance, at_ms, bytes, bitrate_bps, event, stall_ms. paths: network,
+    candidate, at_ms, rtt_us, loss. routes: network, candidate, hops, up. sessions: site, isp,
+    up."""
 
     now_ms: int
     kinds: dict[str, list[Columns]] = field(default_factory=dict)
@@ -167,6 +168,7 @@ class Reporter:
         stall_ms = ((1.0 - good) * HEARTBEAT_S * 1000).astype(np.int64)
         octets = (owed[row, candidate] / 8).astype(np.int64)
         self._owed.reshape(-1, width)[due[row], candidate] -= octets * 8.0
+        asked = crowd.seated[network, klass, candidate] * BITRATE_BPS[klass]
         stalls = stall_ms >= _STALL_MIN_MS
         columns: Columns = {
             "network": network,
@@ -174,6 +176,7 @@ class Reporter:
             "appliance": appliance,
             "at_ms": np.full(len(row), at_ms),
             "bytes": octets,
+            "bitrate_bps": asked.astype(np.int64),
             "event": np.where(stalls, STALL, HEARTBEAT),
             "stall_ms": np.where(stalls, stall_ms, 0),
         }

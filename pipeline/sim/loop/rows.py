@@ -91,7 +91,7 @@ class Frames:
             "file": zero,
             "traffic_class": plays["class"],
             "bytes": plays["bytes"],
-            "bitrate_bps": zero,
+            "bitrate_bps": plays["bitrate_bps"],
             "startup_ms": zero,
             "stall_ms": plays["stall_ms"],
         }
