@@ -5,9 +5,10 @@ Idea: a report is made from what is measured, at the world's rhythm (health ever
 in a queue until it arrives. A policy sees what has arrived (`News`), nothing else.
 Rule: LOSS of all reports are lost; the rest takes DELAY_S on average (exponential, whole seconds).
 Clocks are off by 150 ms (standard deviation), one in a hundred by up to 20 s. Dead machines say
-nothing. A heartbeat stands for the viewers of a cohort at a site: it carries all their bytes and
-bitrates and is said of one of the site's appliances, by lot in proportion to who sits where, so
-that evidence falls on appliances as it would. Whoever is without a seat says nothing.
+nothing. A heartbeat stands for a part (one of SAMPLES) of the viewers of a cohort at a site: it
+carries their bytes and bitrates and is said of one of the site's appliances, by lot in proportion
+to who sits where, so that evidence falls on appliances as it would. Whoever is without a seat says
+nothing.
 """
 
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ _REQUESTS_PER_S = 0.8  # of each session: segments of one to two seconds
 _ERRORS = 0.002
 _SOME = 0.01  # fewer viewers than this say nothing
 _STALL_MIN_MS = 200
+#: Heartbeats of each (network, class, site), said of appliances that lie evenly over the site's
+#: viewers: two or three a second of an appliance. (Of a real one come hundreds.)
+SAMPLES = 8
 HEARTBEAT, STALL = 1, 3
 
 
@@ -150,37 +154,47 @@ class Reporter:
         crowd, layout = self._world.crowd, self._layout
         networks, classes, width = crowd.seated.shape
         due = np.flatnonzero((np.arange(networks * classes) + second) % HEARTBEAT_S == 0)
-        owed = self._owed.reshape(-1, width)[due]
-        row, candidate = np.nonzero((owed >= 8) & (crowd.seated.reshape(-1, width)[due] > _SOME))
-        network, klass = np.divmod(due[row], classes)
-        site = layout.candidate[network, candidate]
-        running = np.cumsum(crowd.at, axis=1)
-        first = np.searchsorted(layout.site, np.arange(layout.sites + 1))
-        before = np.concatenate([np.zeros((CLASSES, 1)), running], axis=1)
-        low, high = before[klass, first[site]], before[klass, first[site + 1]]
-        aim = low + self._rng.random(len(row)) * (high - low)
-        appliance = np.empty(len(row), np.int64)
-        for one in range(CLASSES):
-            mine = klass == one
-            appliance[mine] = np.searchsorted(running[one], aim[mine], side="right")
-        appliance = np.clip(appliance, first[site], first[site + 1] - 1)
+        all_owed, seated = self._owed.reshape(-1, width), crowd.seated.reshape(-1, width)
+        row, place = np.nonzero((all_owed[due] >= 8 * SAMPLES) & (seated[due] > _SOME))
+        row = due[row]
+        network, klass = np.divmod(row.repeat(SAMPLES), classes)
+        candidate = place.repeat(SAMPLES)
+        appliance = self._whose(klass, layout.candidate[network, candidate])
         good = seen.means.quality[appliance] * seen.means.reach[network, candidate]
+        part = np.maximum(good, 1e-9).reshape(-1, SAMPLES)
+        part /= part.sum(axis=1, keepdims=True)
+        octets = (all_owed[row, place][:, None] / 8 * part).astype(np.int64)
+        all_owed[row, place] -= octets.sum(axis=1) * 8.0
         stall_ms = ((1.0 - good) * HEARTBEAT_S * 1000).astype(np.int64)
-        octets = (owed[row, candidate] / 8).astype(np.int64)
-        self._owed.reshape(-1, width)[due[row], candidate] -= octets * 8.0
-        asked = crowd.seated[network, klass, candidate] * BITRATE_BPS[klass]
         stalls = stall_ms >= _STALL_MIN_MS
+        asked = seated[row, place].repeat(SAMPLES) * BITRATE_BPS[klass] / SAMPLES
         columns: Columns = {
             "network": network,
             "class": klass,
             "appliance": appliance,
-            "at_ms": np.full(len(row), at_ms),
-            "bytes": octets,
+            "at_ms": np.full(len(network), at_ms),
+            "bytes": octets.reshape(-1),
             "bitrate_bps": asked.astype(np.int64),
             "event": np.where(stalls, STALL, HEARTBEAT),
             "stall_ms": np.where(stalls, stall_ms, 0),
         }
         self._send(second, "plays", columns)
+
+    def _whose(self, klass: I64, site: npt.NDArray[np.integer]) -> I64:
+        """An appliance of the site for each heartbeat, SAMPLES of them lying evenly over where its
+        viewers of the class sit."""
+        at, layout = self._world.crowd.at, self._layout
+        running = np.cumsum(at, axis=1)
+        before = np.concatenate([np.zeros((CLASSES, 1)), running], axis=1)
+        first = np.searchsorted(layout.site, np.arange(layout.sites + 1))
+        low, high = before[klass, first[site]], before[klass, first[site + 1]]
+        nth = np.arange(len(klass)) % SAMPLES
+        aim = low + (nth + self._rng.random(len(klass))) / SAMPLES * (high - low)
+        found = np.empty(len(klass), np.int64)
+        for one in range(CLASSES):
+            mine = klass == one
+            found[mine] = np.searchsorted(running[one], aim[mine], side="right")
+        return np.clip(found, first[site], first[site + 1] - 1)
 
     def _paths(self, second: int, at_ms: int) -> None:
         pairs = self._pairs[second % PATH_S :: PATH_S] if self._probed else self._pairs
