@@ -1,5 +1,7 @@
 """What must be true of the topics after anything that happened to workers and brokers."""
 
+import asyncio
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +15,8 @@ from schemas.registry import (
     STEERING_DEAD_LETTERS,
     STEERING_EPOCHS,
 )
-from tests.plane import Left, epochs, refold
+from tests.brokers import TestBroker
+from tests.plane import Left, epochs, read_all, refold
 
 #: What the laws are read from.
 TOPICS = (
@@ -23,6 +26,31 @@ TOPICS = (
     STEERING_EPOCHS.name,
     STEERING_DEAD_LETTERS.name,
 )
+
+
+SETTLE_S = 60.0
+
+
+async def settled(broker: TestBroker, partitions: int) -> None:
+    """Until the Epochs account for every record of the inputs."""
+    topics = [STEERING_EPOCHS.name, *(topic.name for topic in INPUTS)]
+    until = time.monotonic() + SETTLE_S
+    while open_ := _open(await read_all(broker, topics, partitions), partitions):
+        assert time.monotonic() < until, open_
+        await asyncio.sleep(1)
+
+
+def _open(left: Left, partitions: int) -> dict[int, str]:
+    """Cell -> what its Epochs do not tell of."""
+    found = {}
+    for cell in range(partitions):
+        told = epochs(left, cell)
+        rows = sum(sum(counts.values()) for counts in rows_of(told))
+        stand = sum(len(left.records[topic.name][cell]) for topic in INPUTS)
+        missing = sorted(set(range(1, max(told, default=0) + 1)) - set(told))
+        if rows != stand or missing:
+            found[cell] = f"{rows} of {stand} records; no Epoch of cuts {missing}"
+    return found
 
 
 def counting(left: Left, partition: int) -> list[Cut]:

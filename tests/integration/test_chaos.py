@@ -1,10 +1,8 @@
 """Workers that are killed, frozen and handed over, brokers that are lost: nothing is lost, and all
 of it can be repeated (L2, L3, L5)."""
 
-import asyncio
 import logging
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +17,12 @@ from pipeline.broker.topics import admin_client, configuration, create_topics
 from pipeline.follow.follower import Follower, snapshot
 from pipeline.follow.table import SteeringTable
 from pipeline.sim.size import SimSize
-from schemas.registry import INPUTS, STEERING_CUTS, STEERING_EPOCHS, TABLES
+from schemas.registry import INPUTS, STEERING_CUTS, TABLES
 from tests.brokers import EMBEDDED, KAFKA, TEST_PROPERTIES, TestBroker, candidates
 from tests.chaos import Chaos
 from tests.known import KnownProducer
-from tests.laws import TOPICS, counting, nothing_is_unaccounted, rows_of, the_log_folds_again
-from tests.plane import Left, epochs, read_all
+from tests.laws import TOPICS, counting, nothing_is_unaccounted, settled, the_log_folds_again
+from tests.plane import Left, read_all
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -32,7 +30,6 @@ SEED = int(os.environ.get("EDGESTEER_CHAOS_SEED") or 20)
 PARTITIONS = 4
 NODES = 3
 SIZE = SimSize(regions=4, sites=16, appliances=64, prefixes=1600, rate=200, churn_per_s=10)
-SETTLE_S = 60.0
 #: Table topics are compacted within the test: segments end soon. (On the embedded broker, so set,
 #: they lose records that are not superseded.) Tombstones must outlive the absence of any broker:
 #: one that comes back after they are gone still has what they ended, and may lead.
@@ -140,7 +137,7 @@ async def survive(
         async with follower, known:
             await chaos.run(faults, known)
             await known.stop()
-            await settled(broker)
+            await settled(broker, PARTITIONS)
         assert chaos.watch.complaints == []
         assert max(await chaos.stop()) <= 0  # one that was not up yet ends by the signal itself
     left = await read_all(broker, TOPICS, PARTITIONS)
@@ -151,28 +148,6 @@ async def survive(
         assert (
             len({cut.config_hash for cell in range(PARTITIONS) for cut in counting(left, cell)}) > 1
         )
-
-
-async def settled(broker: TestBroker) -> None:
-    """Until the Epochs account for every record of the inputs."""
-    topics = [STEERING_EPOCHS.name, *(topic.name for topic in INPUTS)]
-    until = time.monotonic() + SETTLE_S
-    while open_ := unaccounted(await read_all(broker, topics, PARTITIONS)):
-        assert time.monotonic() < until, open_
-        await asyncio.sleep(1)
-
-
-def unaccounted(left: Left) -> dict[int, str]:
-    """Cell -> what its Epochs do not tell of."""
-    found = {}
-    for cell in range(PARTITIONS):
-        told = epochs(left, cell)
-        rows = sum(sum(counts.values()) for counts in rows_of(told))
-        stand = sum(len(left.records[topic.name][cell]) for topic in INPUTS)
-        missing = sorted(set(range(1, max(told, default=0) + 1)) - set(told))
-        if rows != stand or missing:
-            found[cell] = f"{rows} of {stand} records; no Epoch of cuts {missing}"
-    return found
 
 
 async def all_laws_hold(broker: TestBroker, left: Left, known: KnownProducer) -> None:

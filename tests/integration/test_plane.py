@@ -5,7 +5,6 @@ import asyncio
 import json
 import random
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,17 +13,10 @@ from pipeline.broker.topics import create_topics
 from pipeline.follow.follower import Follower, snapshot
 from pipeline.follow.table import SteeringTable
 from pipeline.wire.decode import decode
-from schemas.registry import (
-    INPUTS,
-    LB_WEIGHTS,
-    STEERING_CONFIG,
-    STEERING_CUTS,
-    STEERING_DEAD_LETTERS,
-    STEERING_EPOCHS,
-    STEERING_VERDICTS,
-)
+from schemas.registry import INPUTS, LB_WEIGHTS
 from tests.brokers import TestBroker
-from tests.plane import Plane, epochs, read_all, refold
+from tests.laws import TOPICS, counting, nothing_is_unaccounted, settled, the_log_folds_again
+from tests.plane import Left, Plane, read_all
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -70,10 +62,13 @@ async def test_killed_workers_lose_nothing_and_the_log_repeats(
                 await asyncio.sleep(chance.uniform(0.5, 3))
                 await plane.kill(number)
             assert await fleet.wait() == 0
-            produced = plane.produced()
-            await everything_is_accounted_for(own_broker, produced)
+            await settled(own_broker, PARTITIONS)
             assert follower.table.verify() == []
-    await the_log_folds_again_to_the_same_tables(own_broker)
+    left = await read_all(own_broker, TOPICS, PARTITIONS)
+    everything_is_accounted_for(left, plane.produced())
+    the_log_folds_again(left, await snapshot(own_broker.settings), PARTITIONS)
+    terms = [max(cut.term for cut in counting(left, cell)) for cell in range(PARTITIONS)]
+    assert sum(terms) > PARTITIONS  # somebody did take over
 
 
 async def losing_one_appliance_moves_only_its_share(broker: TestBroker, follower: Follower) -> None:
@@ -91,51 +86,11 @@ async def losing_one_appliance_moves_only_its_share(broker: TestBroker, follower
     assert json.loads(said.splitlines()[-1])["reason"] == "reported_failed"
 
 
-async def everything_is_accounted_for(broker: TestBroker, produced: dict[str, int]) -> None:
-    """L3: records produced = rows folded + dead letters, per topic."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            left = await read_all(broker, [STEERING_EPOCHS.name], PARTITIONS)
-            rows: Counter[str] = Counter()
-            refused: Counter[str] = Counter()
-            for partition in range(PARTITIONS):
-                for epoch in epochs(left, partition).values():
-                    for one in epoch["inputs"]:
-                        assert one["rows"] == one["folded"] + one["refused"]
-                        rows[one["topic"]] += one["rows"]
-                        refused[one["topic"]] += one["refused"]
-            if sum(rows.values()) >= sum(produced.values()):
-                break
-            await asyncio.sleep(0.5)
-    assert {topic: count for topic, count in rows.items() if count} == produced
-    left = await read_all(broker, [STEERING_DEAD_LETTERS.name], PARTITIONS)
-    letters = {
-        (letter["topic"], letter["partition"], letter["offset"]): letter["count"]
-        for partition in range(PARTITIONS)
-        for letter in left.decoded(STEERING_DEAD_LETTERS.name, partition)
+def everything_is_accounted_for(left: Left, produced: dict[str, int]) -> None:
+    """L3, and that what stands in the topics is what the fleet says it produced."""
+    stand = {
+        topic.name: sum(len(records) for records in left.records[topic.name].values())
+        for topic in INPUTS
     }
-    told: Counter[str] = Counter()
-    for (topic, _, _), count in letters.items():
-        told[topic] += count
-    assert told == +refused
-    assert told.total() > 0  # the fleet was told to send rubbish as well
-
-
-async def the_log_folds_again_to_the_same_tables(broker: TestBroker) -> None:
-    """Every Epoch's hash is that of a fold in which nothing happened; no cut is without an Epoch;
-    a follower that starts only now holds the last one."""
-    topics = [topic.name for topic in INPUTS]
-    topics += [STEERING_CUTS.name, STEERING_CONFIG.name, STEERING_EPOCHS.name]
-    left = await read_all(broker, [*topics, STEERING_VERDICTS.name], PARTITIONS)
-    late = await snapshot(broker.settings)
-    assert late.verify() == []
-    takeovers = 0
-    for partition in range(PARTITIONS):
-        published = {cut: one["table_hash"] for cut, one in epochs(left, partition).items()}
-        folded = refold(left, partition, PARTITIONS)
-        last = max(published)
-        assert sorted(published) == list(range(1, last + 1))
-        assert published == {cut: folded[cut] for cut in published}
-        assert f"{late.cell(partition).table_hash:016x}" == published[last]
-        takeovers += max(cut["term"] for cut in left.decoded(STEERING_CUTS.name, partition))
-    assert takeovers > PARTITIONS  # somebody did take over
+    assert {topic: count for topic, count in stand.items() if count} == produced
+    assert nothing_is_unaccounted(left, PARTITIONS).total() > 0  # rubbish was sent as well
