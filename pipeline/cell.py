@@ -102,12 +102,14 @@ def step(cell: Cell, rows: Mapping[str, TopicRows], cut: Cut, config: SteeringCo
         fleet.sites.names, fleet.site_alive, cell.eligibility
     )
     staged.verdicts += verdicts
+    exact = {index: region.shares.sites.exact for index, region in cell.regions.items()}
     if cut.cause is Cause.URGENT:
         for region in cell.regions.values():
             region.react(cell.eligibility, changed, config)
     else:
         _tick(cell, changed, config, staged)
-    for region in cell.regions.values():
+    for index, region in cell.regions.items():
+        staged.verdicts += region.told_exact(exact.get(index, True))
         staged.groups += cell.ledger.set_groups(region.name, fleet.sites.names)
     return Effects(
         tables=[*weights, *staged.groups, *staged.prefixes, *staged.removed, *staged.died],

@@ -11,7 +11,7 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, Field
 
 #: Changes only when what `step` computes may change; an upgrade is then an event in the log.
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 
 class _Frozen(BaseModel):

@@ -79,3 +79,4 @@ class Reason(StrEnum):
     EMPTY_TABLE = "empty_table"
     MOVED_TOO_MUCH = "moved_too_much"
     RELEASED = "released"
+    TOO_MUCH_TO_SOLVE = "too_much_to_solve"  # shares by spill-over, not by the exact solution

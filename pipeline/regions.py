@@ -43,7 +43,7 @@ class Staged:
     verdicts: list[VerdictRow] = field(default_factory=list)
 
 
-_LOAD = ("load", "spilled", "taking", "overflow")
+_LOAD = ("load", "spilled", "taking", "overflow", "price", "exact")
 
 
 def sections_of(index: int) -> tuple[str, str, str]:
@@ -169,6 +169,16 @@ class Region:
         demand_bps = self._blocks.demand_bps(self.index, demand, self.table, served, now_ms)
         self.shares.plan(now, changed, demand_bps, *_limits(config), everything=everything)
         return True
+
+    def told_exact(self, before: bool) -> list[VerdictRow]:
+        """The verdict where the shares are the optimum now and were not `before`, or the other way
+        round."""
+        now = self.shares.sites.exact
+        if now is before:
+            return []
+        states = ("EXACT", "SPILLED_OVER") if before else ("SPILLED_OVER", "EXACT")
+        reason = Reason.RELEASED if now else Reason.TOO_MUCH_TO_SOLVE
+        return [VerdictRow("table", self.name, *states, reason, "")]
 
     def react(self, now: Eligibility, changed: Bools, config: SteeringConfig) -> None:
         """Shares of the groups that name a site whose eligibility changed."""

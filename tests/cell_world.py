@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.cell import Cell, step
-from pipeline.config import SteeringConfig
+from pipeline.config import CODE_VERSION, SteeringConfig
 from pipeline.cut import Cause, Cut
 from pipeline.effects import Block, Effects
 from pipeline.wire.address import parse_address, parse_prefix
@@ -65,7 +65,8 @@ class Log:
         self.now_ms += after_ms
         ends = {topic: len(values) for topic, values in self.values.items()}
         number = len(self.cuts) + 1
-        self.cuts.append(Cut(0, number, 1, "test", self.now_ms, cause, ends, self.config_hash, 1))
+        told = (self.now_ms, cause, ends, self.config_hash, CODE_VERSION)
+        self.cuts.append(Cut(0, number, 1, "test", *told))
 
     # -- what publishers say
 

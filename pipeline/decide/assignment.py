@@ -1,33 +1,36 @@
-"""Shares of each group's demand per site: nearest first, spilling over where a site would overload.
+"""Shares of each group's demand per site: nearest first, and exactly the cheapest way where that
+would overload a site.
 
 Idea: everybody is served by the nearest site that can serve the class. Where the demand projected
-for a site exceeds target x capacity, the demand that is cheapest to move goes to the next site of
-its ranking that has room, and what finds no room anywhere stays where it is nearest: that overflow
-is reported, never hidden.
+for a site exceeds target x capacity, the groups and sites around the overload are solved as a
+transportation problem (pipeline/decide/exact.py), rounded to ten-thousandths
+(pipeline/decide/rounding.py), and what finds no room anywhere stays above target: that overflow is
+reported, never hidden. Where the solver does not come to an end, spill-over answers
+(pipeline/decide/greedy.py), and `exact` says so.
 
-Rule: class by class (VOD moves first, GAME, the most sensitive, last), in rounds, all overloaded
-sites at once. In a round every movable (group, class) looks at its first later-ranked eligible site
-with room for at least one unit (a ten-thousandth of its demand); a site gives away the cheapest of
-these until it is relieved, a destination accepts the cheapest until it is full, the one at the
-margin in part; the rest looks again. Cheapest: least increase of proximity cost, then of rank, then
-the group id, so that the answer depends on the input alone. No destination is brought above target,
-so every round lessens the excess and the rounds end.
+Cost: demand x the proximity cost of the entry, an integer that does not decrease along a ranking,
+so that everybody nearest is the optimum as long as it fits. Prices, the duals of the limits, say
+what one more kbit/s would cost at a full site, in the same unit.
 
-Source: Edge Fabric (SIGCOMM 2017) projects load without its own overrides, recomputes from scratch
-and detours in a fixed order at about 95 %; Espresso (SIGCOMM 2017) kept a greedy because an LP was
-only 3 to 5 % better. The projection is demand x shares, never measured load: the result cannot
-chase its own effect. Rejected: moving a part of everybody (each overload would touch every group).
-Not found: chains (A to B, only because B could move on to C); `solve` is the door for the exact
-solver.
+Source: Edge Fabric (SIGCOMM 2017) projects load without its own overrides and recomputes from
+scratch; Espresso (SIGCOMM 2017) kept a greedy because an LP was only 3 to 5 % better, and dearer:
+here the LP sees the neighbourhood of the overload only. The projection is demand x shares, never
+measured load: the result cannot chase its own effect. Shares held break ties, and nothing else.
+Rejected: moving a part of everybody (each overload would touch every group).
 
 All arithmetic is on integers: demand in kbit/s, load in kbit/s x ten-thousandths, whose sums stay
 below 2**63 up to 9e14 kbit/s and do not depend on order.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from pipeline.decide.exact import Optimum, Transport, optimum
+from pipeline.decide.greedy import Ledger, relieve
+from pipeline.decide.rounding import shares_of
+from pipeline.state.lpm import ragged
 
 TOTAL = 10_000
 CLASSES = 3
@@ -37,6 +40,9 @@ I32 = npt.NDArray[np.int32]
 I16 = npt.NDArray[np.int16]
 U64 = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
+
+#: The price of a site where one more unit would not find room anywhere.
+NO_ROOM = 2**62
 
 _CAPACITY_MAX_BPS = 9 * 10**17
 
@@ -49,7 +55,8 @@ class Problem:
     int32[E]: the group of each entry; site int32[E]; cost int32[E]: proximity cost, not decreasing
     within a group; group uint64[G]: stable ids, for ties; demand_bps int64[G, 3]; eligible bool[S,
     3]; site_bps int64[S] and class_bps int64[S, 3]: capacity for all and per class; target in
-    ten-thousandths; other_load int64[S, 3]: load that is not to be moved (unit of Solution)."""
+    ten-thousandths; other_load int64[S, 3]: load that is not to be moved (unit of Solution); held
+    int16[E, 3]: the shares now, which break ties."""
 
     offsets: I64
     owner: I32
@@ -62,6 +69,7 @@ class Problem:
     class_bps: I64
     target: int
     other_load: I64
+    held: I16
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +77,17 @@ class Solution:
     """shares int16[E, 3] in ten-thousandths: each group and class sums to 10,000, or to 0 where
     none of its sites is eligible. load int64[S, 3] in kbit/s x ten-thousandths, `other_load`
     included. spilled bool[S]: gave demand away; taking bool[S]: took some; overflow int64[S]: load
-    above target for which no room was found, same unit."""
+    above target for which no room was found, same unit. price int64[S, 3]: what one more kbit/s of
+    a class would cost there, in units of cost (0 where there is room, NO_ROOM where there is none
+    anywhere). exact: the solver came to its end (or there was nothing to solve)."""
 
     shares: I16
     load: I64
     spilled: Bools
     taking: Bools
     overflow: I64
+    price: I64
+    exact: bool
 
 
 def nearest(problem: Problem) -> I64:
@@ -92,14 +104,23 @@ def nearest(problem: Problem) -> I64:
 
 
 def solve(problem: Problem, first: I64 | None = None) -> Solution:
-    """Nearest first, then spill-over. `first` is `nearest(problem)` where the caller still has
-    it."""
-    work = _Work(problem, nearest(problem) if first is None else first)
-    while work.overload().any():
-        moved = [_relieve(work, klass) for klass in range(CLASSES)]
-        if not any(moved):
-            break
-    return Solution(work.shares, work.load, work.spilled, work.taking, work.overload())
+    """Nearest first, and the optimum where that overloads. `first` is `nearest(problem)` where the
+    caller still has it."""
+    home = nearest(problem) if first is None else first
+    ledger = _everybody_nearest(problem, home)
+    price = np.zeros_like(ledger.load)
+    exact = True
+    if ledger.overload().any():
+        transport, arcs = _transport(problem, ledger, home)
+        best = optimum(transport)
+        if best is not None:
+            price = _take(ledger, best, arcs)
+        exact = best is not None
+        relieve(ledger)
+    spilled, taking = _moved(problem, ledger, home)
+    return Solution(
+        ledger.shares, ledger.load, spilled, taking, ledger.overload(), price, exact=exact
+    )
 
 
 def load_of(problem: Problem, shares: I16) -> I64:
@@ -128,135 +149,77 @@ def demand_kbps(demand_bps: I64) -> I64:
     return out
 
 
-@dataclass(slots=True)
-class _Work:
-    problem: Problem
-    first: I64
-    demand: I64 = field(init=False)
-    shares: I16 = field(init=False)
-    load: I64 = field(init=False)
-    limit_site: I64 = field(init=False)
-    limit_class: I64 = field(init=False)
-    spilled: Bools = field(init=False)
-    taking: Bools = field(init=False)
-
-    def __post_init__(self) -> None:
-        problem = self.problem
-        sites = len(problem.site_bps)
-        self.demand = demand_kbps(problem.demand_bps)
-        self.shares = np.zeros((len(problem.site), CLASSES), np.int16)
-        self.load = problem.other_load.copy()
-        self.limit_site = np.minimum(problem.site_bps, _CAPACITY_MAX_BPS) // 1000 * problem.target
-        self.limit_class = np.minimum(problem.class_bps, _CAPACITY_MAX_BPS) // 1000 * problem.target
-        self.spilled, self.taking = np.zeros(sites, bool), np.zeros(sites, bool)
-        shares, load = self.shares.reshape(-1), self.load.reshape(-1)
-        for klass in range(CLASSES):
-            held = np.flatnonzero(self.first[:, klass] >= 0)
-            entry, demand = self.first[held, klass], self.demand[held, klass]
-            shares[entry * CLASSES + klass] = TOTAL
-            asked = np.flatnonzero(demand)
-            where = problem.site[entry[asked]].astype(np.int64) * CLASSES + klass
-            np.add.at(load, where, demand[asked] * TOTAL)
-
-    def overload(self) -> I64:
-        """Load above target of each site, over all classes or of the worst one."""
-        over = np.maximum(self.load.sum(axis=1) - self.limit_site, 0)
-        worst: I64 = np.maximum(over, (self.load - self.limit_class).max(axis=1))
-        return worst
-
-    def excess(self, klass: int) -> I64:
-        """What each site must give away of this class, as far as it has any."""
-        over = np.maximum(
-            self.load[:, klass] - self.limit_class[:, klass],
-            self.load.sum(axis=1) - self.limit_site,
-        )
-        excess: I64 = np.clip(over, 0, self.load[:, klass])
-        return excess
-
-    def room(self, klass: int) -> I64:
-        """What each site may still take of this class."""
-        free = np.minimum(
-            self.limit_class[:, klass] - self.load[:, klass],
-            self.limit_site - self.load.sum(axis=1),
-        )
-        return np.where(self.problem.eligible[:, klass], np.maximum(free, 0), 0)
+def _everybody_nearest(problem: Problem, home: I64) -> Ledger:
+    demand = demand_kbps(problem.demand_bps)
+    shares = np.zeros((len(problem.site), CLASSES), np.int16)
+    load = problem.other_load.copy()
+    for klass in range(CLASSES):
+        held = np.flatnonzero(home[:, klass] >= 0)
+        entry, asked = home[held, klass], demand[held, klass]
+        shares.reshape(-1)[entry * CLASSES + klass] = TOTAL
+        some = np.flatnonzero(asked)
+        where = problem.site[entry[some]].astype(np.int64) * CLASSES + klass
+        np.add.at(load.reshape(-1), where, asked[some] * TOTAL)
+    return Ledger(
+        offsets=problem.offsets,
+        site=problem.site,
+        cost=problem.cost,
+        group=problem.group,
+        owner=problem.owner,
+        eligible=problem.eligible,
+        demand=demand,
+        shares=shares,
+        load=load,
+        limit_site=np.minimum(problem.site_bps, _CAPACITY_MAX_BPS) // 1000 * problem.target,
+        limit_class=np.minimum(problem.class_bps, _CAPACITY_MAX_BPS) // 1000 * problem.target,
+    )
 
 
-def _relieve(work: _Work, klass: int) -> bool:
-    """Move demand of one class off the overloaded sites until nothing more can move; whether any
-    did."""
-    problem, any_moved = work.problem, False
-    home = work.first[:, klass]
-    overloaded = work.excess(klass) > 0
-    group = np.flatnonzero((home >= 0) & (work.demand[:, klass] > 0))
-    group = group[overloaded[problem.site[home[group]]]]
-    group = group[work.shares[home[group], klass] > 0]
-    target = home[group] + 1
-    while len(group):
-        group, target = _look(work, klass, group, target)
-        excess = work.excess(klass)
-        live = excess[problem.site[home[group]]] > 0
-        group, target = group[live], target[live]
-        if not len(group):
-            break
-        _round(work, klass, group, target, excess)
-        any_moved = True
-        left = work.shares[home[group], klass] > 0
-        group, target = group[left], target[left]
-    return any_moved
+def _transport(problem: Problem, ledger: Ledger, home: I64) -> tuple[Transport, I64]:
+    """The transportation problem of all demand, and the place of each arc in `shares`, flat."""
+    group, klass = np.nonzero((home >= 0) & (ledger.demand > 0))
+    first = problem.offsets[group]
+    count = problem.offsets[group + 1] - first
+    entry = ragged(first, count)
+    row = np.repeat(np.arange(len(group)), count)
+    node = problem.site[entry].astype(np.int64) * CLASSES + klass[row]
+    able = np.flatnonzero(problem.eligible.reshape(-1)[node])
+    entry, row, node = entry[able], row[able], node[able]
+    count = np.bincount(row, minlength=len(group))
+    arcs = entry * CLASSES + klass[row]
+    other = problem.other_load
+    transport = Transport(
+        offsets=np.concatenate([[0], np.cumsum(count)]),
+        node=node,
+        cost=problem.cost[entry].astype(np.int64),
+        held=problem.held.reshape(-1)[arcs].astype(np.int64),
+        key=problem.group[group],
+        supply=ledger.demand[group, klass] * TOTAL,
+        room_class=np.maximum(ledger.limit_class - other, 0).reshape(-1),
+        room_site=np.maximum(ledger.limit_site - other.sum(axis=1), 0),
+    )
+    return transport, arcs
 
 
-def _look(work: _Work, klass: int, group: I64, target: I64) -> tuple[I64, I64]:
-    """Advance each group's `target` entry to the next site with room for one unit; drop those that
-    have none left. Room only shrinks while a class is relieved, so nobody need look back."""
-    problem, room = work.problem, work.room(klass)
-    end = problem.offsets[group + 1]
-    demand = work.demand[group, klass]
-    while True:
-        inside = target < end
-        group, target, end, demand = group[inside], target[inside], end[inside], demand[inside]
-        full = room[problem.site[target]] < demand
-        if not full.any():
-            return group, target
-        target = target + full
+def _take(ledger: Ledger, best: Optimum, arcs: I64) -> I64:
+    """Put the optimum into the ledger. Returns its prices int64[S, 3]."""
+    part, shares = best.part, shares_of(best)
+    where = arcs[best.arcs]
+    change = shares - ledger.shares.reshape(-1)[where]
+    ledger.shares.reshape(-1)[where] = shares
+    unit = np.repeat(part.supply // TOTAL, np.diff(part.offsets))
+    np.add.at(ledger.load.reshape(-1), part.node, change * unit)
+    price: I64 = np.where(best.prices.node < best.prices.none, best.prices.node, NO_ROOM)
+    return price.reshape(-1, CLASSES)
 
 
-def _round(work: _Work, klass: int, group: I64, target: I64, excess: I64) -> None:
-    """One round of giving and accepting; something always moves."""
-    problem = work.problem
-    home = work.first[group, klass]
-    source, destination = problem.site[home], problem.site[target]
-    demand = work.demand[group, klass]
-    cost = problem.cost[target] - problem.cost[home]
-    rank = target - home
-    cheap = np.lexsort((problem.group[group], rank, cost))
-
-    order = cheap[np.argsort(source[cheap], kind="stable")]
-    offered = np.zeros(len(group), np.int64)
-    held = work.shares[home, klass].astype(np.int64)
-    wanted = excess[source[order]] - _before(source[order], (held * demand)[order])
-    offered[order] = np.clip(-(-wanted // demand[order]), 0, held[order])
-
-    order = cheap[np.argsort(destination[cheap], kind="stable")]
-    order = order[offered[order] > 0]
-    free = work.room(klass)[destination[order]]
-    free -= _before(destination[order], (offered * demand)[order])
-    moved = np.zeros(len(group), np.int64)
-    moved[order] = np.clip(free // demand[order], 0, offered[order])
-
-    done = np.flatnonzero(moved)
-    amount = moved[done] * demand[done]
-    work.shares[home[done], klass] -= moved[done].astype(np.int16)
-    work.shares[target[done], klass] += moved[done].astype(np.int16)
-    np.subtract.at(work.load[:, klass], source[done], amount)
-    np.add.at(work.load[:, klass], destination[done], amount)
-    work.spilled[source[done]] = True
-    work.taking[destination[done]] = True
-
-
-def _before(key: I32, amount: I64) -> I64:
-    """For rows sorted by `key`: the sum of `amount` over the earlier rows of the same key."""
-    running = np.cumsum(amount) - amount
-    head = np.ones(len(key), bool)
-    np.not_equal(key[1:], key[:-1], out=head[1:])
-    return running - np.repeat(running[head], np.diff(np.append(np.flatnonzero(head), len(key))))
+def _moved(problem: Problem, ledger: Ledger, home: I64) -> tuple[Bools, Bools]:
+    """Which sites gave demand away, and which took some."""
+    spilled = np.zeros(len(problem.site_bps), np.bool_)
+    taking = spilled.copy()
+    entry, klass = np.nonzero(ledger.shares)
+    owner = problem.owner[entry]
+    away = (home[owner, klass] != entry) & (ledger.demand[owner, klass] > 0)
+    spilled[problem.site[home[owner[away], klass[away]]]] = True
+    taking[problem.site[entry[away]]] = True
+    return spilled, taking

@@ -45,12 +45,15 @@ SITE_FULL = 3
 @dataclass(slots=True)
 class SiteLoad:
     """Per site: load int64[S, 3] projected (kbit/s x ten-thousandths), and what the last full
-    solution did there: spilled, taking bool[S], overflow int64[S] (same unit as load)."""
+    solution did there: spilled, taking bool[S], overflow int64[S] (same unit as load), price
+    int64[S, 3] (assignment.Solution). exact: whether it is the optimum."""
 
     load: I64
     spilled: Bools
     taking: Bools
     overflow: I64
+    price: I64
+    exact: bool
 
     @classmethod
     def none(cls, sites: int) -> "SiteLoad":
@@ -59,6 +62,8 @@ class SiteLoad:
             np.zeros(sites, np.bool_),
             np.zeros(sites, np.bool_),
             np.zeros(sites, np.int64),
+            np.zeros((sites, CLASSES), np.int64),
+            exact=True,
         )
 
     def longer(self, sites: int) -> "SiteLoad":
@@ -71,6 +76,8 @@ class SiteLoad:
             np.concatenate([self.spilled, np.zeros(rows, np.bool_)]),
             np.concatenate([self.taking, np.zeros(rows, np.bool_)]),
             np.concatenate([self.overflow, np.zeros(rows, np.int64)]),
+            np.concatenate([self.price, np.zeros((rows, CLASSES), np.int64)]),
+            exact=self.exact,
         )
 
 
@@ -103,6 +110,8 @@ class RegionShares:
         self._decide(part, np.arange(len(slots)), now, min_shift)
         self.sites.spilled |= before.spilled
         self.sites.taking |= before.taking
+        np.maximum(self.sites.price, before.price, out=self.sites.price)
+        self.sites.exact &= before.exact
 
     def change(self, born: Ranked, died: U64) -> None:
         """Add the groups of `born` and drop those of `died`, whose load goes with them."""
@@ -172,7 +181,14 @@ class RegionShares:
         groups.passed[where] = passed
         groups.dirty[part.slots[stirred]] = True
         groups.dirty[part.slots[problem.owner[rows[stale]]]] = True
-        self.sites = SiteLoad(solution.load, solution.spilled, solution.taking, solution.overflow)
+        self.sites = SiteLoad(
+            solution.load,
+            solution.spilled,
+            solution.taking,
+            solution.overflow,
+            solution.price,
+            exact=solution.exact,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +214,7 @@ class _Part:
             class_bps=now.class_bps,
             target=target,
             other_load=np.zeros((len(now.site_bps), CLASSES), np.int64),
+            held=groups.shares[entries],
         )
         return cls(slots, entries, problem)
 

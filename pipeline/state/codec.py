@@ -26,7 +26,7 @@ import xxhash
 from pipeline.errors import SnapshotError
 
 #: Changes with the format, or with the fields of any section.
-FORMAT = 1
+FORMAT = 2
 _MAGIC = b"edgeSNP" + bytes([FORMAT])
 _WORD = 8
 _KINDS = "biufS"  # booleans, integers, floats, bytes of fixed size

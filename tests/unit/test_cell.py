@@ -6,6 +6,7 @@ import pytest
 from pipeline.cell import Cell, step
 from pipeline.config import SteeringConfig
 from pipeline.cut import Cause, Cut
+from pipeline.decide import exact
 from pipeline.decide.guard import HOLD_MS, SETTLE_MS
 from pipeline.effects import Effects, VerdictRow
 from pipeline.reasons import Reason
@@ -323,6 +324,23 @@ def test_a_changed_configuration_takes_effect_at_its_cut(plane: Plane) -> None:
     plane.config = SteeringConfig.model_validate({"assignment": {"target": 0.5}})
     plane.wait(1)
     assert list(plane.serving("eu")) == ["eu-s0", "eu-s1"]
+
+
+def test_shares_that_are_not_the_optimum_are_told_of(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact, "WORK_MAX", 0)
+    for _ in range(80):
+        for number in range(10):
+            plane.log.play(f"20.{number}.9.9", "eu-s0-a0", "VOD", 4 * GBPS // 8)
+        plane.wait(1)
+    plane.config = SteeringConfig.model_validate({"assignment": {"target": 0.5}})
+    found = told(plane.wait(1), "table", "eu")
+    assert found == [("EXACT", "SPILLED_OVER", Reason.TOO_MUCH_TO_SOLVE)]
+    assert list(plane.serving("eu")) == ["eu-s0", "eu-s1"]
+    monkeypatch.undo()
+    found = told(plane.wait(6), "table", "eu")
+    assert found == [("SPILLED_OVER", "EXACT", Reason.RELEASED)]
 
 
 def test_what_tools_ask_of_a_cell(plane: Plane) -> None:

@@ -1,0 +1,101 @@
+"""A linear programme for HiGHS, so that it answers the same way every time.
+
+Rule: serial dual simplex (primal where the next costs begin at a feasible vertex), no presolve, one
+thread, a fixed seed, from the slack basis, bounded by iterations and never by a clock. What goes in
+are integers; amounts are divided by a power of two, which is exact, so that they stay small beside
+the solver's absolute tolerances. What comes out of a network's vertex is integers again, and who
+asked proves it in integers (pipeline/decide/exact.py): nothing rests on the last bits.
+"""
+
+from dataclasses import dataclass
+
+import highspy
+import numpy as np
+import numpy.typing as npt
+
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
+
+#: Amounts are brought below 2**AMOUNT_BITS: HiGHS's tolerance of 1e-7 is then less than one unit.
+AMOUNT_BITS = 20
+_OPTIONS = {
+    "output_flag": False,
+    "threads": 1,
+    "parallel": "off",
+    "presolve": "off",
+    "solver": "simplex",
+    "simplex_strategy": 1,
+    "random_seed": 0,
+    # The proof is in integers; HiGHS would doubt an optimum near 0 by its floats.
+    "optimality_tolerance": 1e10,
+}
+_PRIMAL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Programme:
+    """Minimise cost x for lower <= x <= upper and low <= A x <= high, where every number is an
+    integer or infinite. A: its entries by row, column and value (+1 or -1)."""
+
+    cost: I64
+    lower: F64
+    upper: F64
+    low: F64
+    high: F64
+    row: I64
+    column: I64
+    value: I64
+
+
+class Solver:
+    """One programme, and the next with the same A from where the last one ended."""
+
+    def __init__(self, asked: Programme, iterations_max: int) -> None:
+        finite = asked.upper[np.isfinite(asked.upper)]
+        largest = int(finite.max(initial=1.0))
+        self._unit = float(1 << max(largest.bit_length() - AMOUNT_BITS, 0))
+        self._highs = highspy.Highs()
+        for name, value in _OPTIONS.items():
+            self._highs.setOptionValue(name, value)
+        self._highs.setOptionValue("simplex_iteration_limit", iterations_max)
+        self._highs.passModel(self._model(asked))
+
+    def _model(self, asked: Programme) -> highspy.HighsLp:
+        columns = len(asked.cost)
+        order = np.lexsort((asked.row, asked.column))
+        starts = np.searchsorted(asked.column[order], np.arange(columns + 1))
+        model = highspy.HighsLp()
+        model.num_col_, model.num_row_ = columns, len(asked.low)
+        model.col_cost_ = asked.cost.astype(np.float64)
+        model.col_lower_, model.col_upper_ = asked.lower / self._unit, asked.upper / self._unit
+        model.row_lower_, model.row_upper_ = asked.low / self._unit, asked.high / self._unit
+        model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+        model.a_matrix_.start_ = starts.astype(np.int32)
+        model.a_matrix_.index_ = asked.row[order].astype(np.int32)
+        model.a_matrix_.value_ = asked.value[order].astype(np.float64)
+        return model
+
+    def solve(self) -> I64 | None:
+        """An optimal vertex, rounded to integers; None where the iterations did not suffice."""
+        self._highs.run()
+        if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            return None
+        values = np.asarray(self._highs.getSolution().col_value, np.float64)
+        found: I64 = np.rint(values * self._unit).astype(np.int64)
+        return found
+
+    def solve_next(self, cost: I64, lower: F64, upper: F64, low: F64, high: F64) -> I64 | None:
+        """The same with other costs and bounds, which the last vertex keeps."""
+        columns = np.arange(len(cost), dtype=np.int32)
+        rows = np.arange(len(low), dtype=np.int32)
+        unit = self._unit
+        self._highs.setOptionValue("simplex_strategy", _PRIMAL)
+        self._highs.changeColsCost(len(columns), columns, cost.astype(np.float64))
+        self._highs.changeColsBounds(len(columns), columns, lower / unit, upper / unit)
+        self._highs.changeRowsBounds(len(rows), rows, low / unit, high / unit)
+        return self.solve()
+
+    @property
+    def iterations(self) -> int:
+        """Of the last solution."""
+        return int(self._highs.getInfo().simplex_iteration_count)
