@@ -9,6 +9,7 @@ from pipeline.cli.common import JsonOption, bold, dim, emit, note, progress_line
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
+    from pipeline.sim.loop.layout import Layout
     from pipeline.sim.loop.run import Run
     from pipeline.sim.loop.scenario import Scenario
     from pipeline.sim.loop.score import Scores
@@ -41,7 +42,8 @@ def command(
     reported. No broker is needed. Status 0 also where edgesteer is not the best: --json says where.
     """
     from pipeline.sim.loop.layout import FULL, QUICK, build
-    from pipeline.sim.loop.run import POLICIES, run
+    from pipeline.sim.loop.page import write_docs, write_page
+    from pipeline.sim.loop.run import POLICIES
     from pipeline.sim.loop.score import as_json
 
     scenarios = _scenarios(scenario)
@@ -52,7 +54,26 @@ def command(
     for name in policies:
         if name not in POLICIES:
             raise UsageError(f"no policy {name!r}; there are {', '.join(POLICIES)}")
-    layout = build(seed, QUICK if quick else FULL)
+    runs = _runs(build(seed, QUICK if quick else FULL), scenarios, policies, seed)
+    scores = _scores(runs)
+    asked = [*(f"--policy {name}" for name in policy or []), *(scenario or [])]
+    how = " ".join([f"edgesteer sim score --seed {seed}", *["--quick"] * quick, *asked])
+    if html is not None:
+        write_page(html, scenarios, runs, scores, how)
+    if docs is not None:
+        write_docs(docs, scenarios, runs, scores, how)
+    if json:
+        emit(as_json(scores, seed, "quick" if quick else "full"))
+        return
+    _print(scenarios, scores)
+
+
+def _runs(
+    layout: "Layout", scenarios: "list[Scenario]", policies: list[str], seed: int
+) -> "list[Run]":
+    """Every scenario under every policy, one after the other."""
+    from pipeline.sim.loop.run import run
+
     total = len(policies) * sum(one.length_s + one.warm_up_s for one in scenarios)
     done, runs = 0, []
     with progress_line("seconds") as progress:
@@ -64,20 +85,7 @@ def command(
 
         for one in scenarios:
             runs += [run(layout, one, name, seed, advance) for name in policies]
-    scores = _scores(runs)
-    size = "quick" if quick else "full"
-    from pipeline.sim.loop.page import write_docs, write_page
-
-    asked = [*(f"--policy {name}" for name in policy or []), *(scenario or [])]
-    how = " ".join([f"edgesteer sim score --seed {seed}", *["--quick"] * quick, *asked])
-    if html is not None:
-        write_page(html, scenarios, runs, scores, how)
-    if docs is not None:
-        write_docs(docs, scenarios, runs, scores, how)
-    if json:
-        emit(as_json(scores, seed, size))
-        return
-    _print(scenarios, scores)
+    return runs
 
 
 def _scenarios(asked: list[str] | None) -> "list[Scenario]":

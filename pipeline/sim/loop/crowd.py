@@ -210,10 +210,13 @@ class Crowd:
 
     def quality(self, means: Means) -> F64:
         """Per (network, class, candidate): share of what is wanted there that arrives."""
+        return self.sent(means.quality) * means.reach[:, None, :]
+
+    def sent(self, quality: F64) -> F64:
+        """The same of what leaves the site, given what each appliance sends of what it should."""
         total = self.by_chair(self.at)
-        site = np.where(total > 0, ratio(self.by_chair(self.at * means.quality), total), 1.0)
-        arrives: F64 = self._spread(site) * means.reach[:, None, :]
-        return arrives
+        site = np.where(total > 0, ratio(self.by_chair(self.at * quality), total), 1.0)
+        return self._spread(site)
 
     def leave(self, means: Means, dt_s: float) -> F64:
         """Viewers end what they watch, or give up; returns the stalled ones [network, class,

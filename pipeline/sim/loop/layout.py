@@ -129,14 +129,7 @@ def build(seed: int, size: Size) -> Layout:
     lat = metro_lat[metro] + rng.uniform(-0.3, 0.3, size.networks)
     lon = metro_lon[metro] + rng.uniform(-0.3, 0.3, size.networks)
     hops, km = _reach(metro, isp, lat, lon, site_metro, site_isp, site_lat, site_lon)
-    order = np.lexsort((np.broadcast_to(np.arange(len(names)), km.shape), km, hops), axis=1)
-    hops = np.take_along_axis(hops, order, axis=1)
-    heard = hops < _UNHEARD
-    far = np.cumsum(hops == 3, axis=1) > _FAR
-    heard &= ~((hops == 3) & far)
-    width = int(heard.sum(axis=1).max())
-    candidate = np.where(heard, order, -1)[:, :width].astype(np.int32)
-    km = np.take_along_axis(km, order, axis=1)[:, :width]
+    candidate, near_hops, near_km = _ranked(hops, km)
     local = (site_metro[candidate] == metro[:, None]) & (candidate >= 0)
     peak = sums(candidate[:, 0], popularity, len(names)) * float(size.viewers)
     peak *= float((CLASS_SHARE * BITRATE_BPS).sum())
@@ -147,11 +140,10 @@ def build(seed: int, size: Size) -> Layout:
     within = np.arange(len(site)) - np.searchsorted(site, site)
     return Layout(
         size, metro, isp, lat, lon, popularity,
-        candidate, hops[:, :width].astype(np.int32), km.astype(np.int32),
-        4_000 + 15 * km.astype(np.int64), local,
+        candidate, near_hops, near_km, 4_000 + 15 * near_km.astype(np.int64), local,
         names, site_metro, site_isp, site_lat, site_lon,
         [f"{names[at]}-a{nth:02d}" for at, nth in zip(site.tolist(), within.tolist(), strict=True)],
-        site, port, disk, CONNECTIONS * port / _BPS_PER_CONNECTION / 2,
+        site, port, disk, port / _BPS_PER_CONNECTION,
         (site_port[:, None] * room).reshape(-1).round(),
     )  # fmt: skip
 
@@ -192,6 +184,17 @@ def _reach(
         [distance_km(np.broadcast_to(one, place.shape), place) for one in spot], axis=1
     ).astype(np.int64)
     return hops, km
+
+
+def _ranked(hops: I64, km: I64) -> tuple[I32, I32, I32]:
+    """(candidate, hops, km) by rank, as wide as the network that hears most needs."""
+    order = np.lexsort((np.broadcast_to(np.arange(km.shape[1]), km.shape), km, hops), axis=1)
+    hops, km = (np.take_along_axis(column, order, axis=1) for column in (hops, km))
+    heard = (hops < _UNHEARD) & ~((hops == 3) & (np.cumsum(hops == 3, axis=1) > _FAR))
+    width = int(heard.sum(axis=1).max())
+    candidate = np.where(heard, order, -1)
+    ranked = (column[:, :width].astype(np.int32) for column in (candidate, hops, km))
+    return next(ranked), next(ranked), next(ranked)
 
 
 def _appliances(

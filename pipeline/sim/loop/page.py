@@ -72,10 +72,14 @@ def write_docs(
     lines = [
         "# Score",
         "",
-        "The plane beside four others in a simulated cell in which decisions change the load they",
-        f"are measured by. Made by `{how}`; the same seed gives the same page. What the columns",
-        "mean stands in [meter.py](../pipeline/sim/loop/meter.py), where each policy comes from in",
+        "The plane beside four other policies in a simulated cell in which decisions change the",
+        f"load they are measured by. Made by `{how} --docs docs`; the same seed gives the same",
+        "page. What the columns mean stands in [meter.py](../pipeline/sim/loop/meter.py), where",
+        "each policy comes from at the head of its file in",
         "[policies](../pipeline/sim/loop/policies). The best of a column is bold.",
+        "",
+        "A scenario is a file like those in [scenarios](../pipeline/sim/loop/scenarios); one of",
+        "your own is run by its path: `edgesteer sim score my.toml`.",
         "",
         "![The score over time](score.svg)",
     ]

@@ -76,13 +76,14 @@ class World:
         crowd, now = self.crowd, self.script.at(second)
         routed = self.routing.step(second, now.session)
         crowd.cut_off(now.alive, routed)
-        means, loads = self._means(now, routed)
+        means, _ = self._means(now, routed)
         if now.leaving.any():
             crowd.change_networks(now.leaving, now.coming)
         rate = self._usual * now.demand / WATCH_S
         crowd.arrive(self._rng.poisson(rate).astype(np.float64) + now.extra)
         crowd.find_seats(table, means)
         crowd.ask_again(table, means, 1.0)
+        means, loads = self._means(now, routed)
         delivered = self._delivered(means)
         hoped = float((crowd.hoped * BITRATE_BPS).sum())
         egress = self._egress(means, delivered)
@@ -105,10 +106,7 @@ class World:
         works = 1.0 - now.failing
         quality = knee.served(load) * works
         accepts = now.alive * (1.0 - knee.refused(load)) * works
-        site = sums(layout.site, wanted.sum(axis=0) * quality, layout.sites)
-        asked = sums(layout.site, wanted.sum(axis=0), layout.sites)
-        through = np.append(np.divide(site, asked, out=np.ones_like(site), where=asked > 0), 1.0)
-        sent = crowd.seated * BITRATE_BPS[None, :, None] * through[layout.candidate][:, None, :]
+        sent = crowd.seated * BITRATE_BPS[None, :, None] * crowd.sent(quality)
         into = sums(self.link_of, sent.sum(axis=1), 2 * layout.sites + 1)
         link_load = into[:-1] / (layout.link_bps * now.link)
         reach = np.append(knee.fits(link_load), 1.0)[self.link_of]
