@@ -47,7 +47,7 @@ def follow(table: SteeringTable, log: Log, cell: Cell, last: int) -> None:
     for cut, effects in steps(replace(log, cuts=log.cuts[:last]), cell):
         header = pack_cut(cut.partition, cut.number, cut.term)
         for topic, key, value in table_bytes(effects):
-            table.take(Batch(topic, cut.partition, [key], [value], [header]))
+            table.take(Batch(topic, cut.partition, [key], [value], [header], [ends[topic]]))
             ends[topic] += 1
         for topic, end in ends.items():
             table.reached(topic, cut.partition, end)

@@ -70,7 +70,8 @@ class World:
         """Records as they arrive; no Epoch."""
         header = pack_cut(self.partition, cut, term)
         for topic, key, value in changes:
-            self.table.take(Batch(topic, self.partition, [key], [value], [header]))
+            at = [self.ends[topic]]
+            self.table.take(Batch(topic, self.partition, [key], [value], [header], at))
             self.ends[topic] += 1
 
     def remember(self, changes: Sequence[Change]) -> None:

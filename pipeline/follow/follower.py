@@ -65,6 +65,7 @@ class Feed:
             tuple(record.key for record in records),
             tuple(record.value for record in records),
             tuple(_cut_header(record) for record in records),
+            tuple(record.offset for record in records),
         )
         self._table.take(batch)
 

@@ -8,8 +8,9 @@ records is kept up with every step and compared with the Epoch's.
 Rules.
 - One cell a partition: cells know nothing of each other.
 - L5: once cut n is applied, a record of cut n or below is dropped: everything of it was already
-  there, so it is a repetition or a zombie's. Inside one step the highest (cut, term) of a key wins,
-  the later record where they are equal.
+  there, so it is a repetition or a zombie's. So is one that stands behind the Epoch's end offset,
+  also when it is read before the Epoch. Inside one step the highest (cut, term) of a key wins, the
+  later record where they are equal.
 - A record without the cut header, or with another partition's, is nobody's word: counted, dropped.
 - Several Epochs may be ready at once (a follower that starts, or fell behind): the highest wins.
 - Values stay bytes until someone asks (lookup.py). A million prefixes are a dictionary update and
@@ -75,6 +76,7 @@ class Batch:
     keys: Sequence[bytes]
     values: Sequence[bytes | None]
     headers: Sequence[bytes | None]
+    offsets: Sequence[int]
 
 
 @dataclass(slots=True)
@@ -86,19 +88,35 @@ class _Waiting:
     values: list[tuple[bytes | None, ...]] = field(default_factory=list)
     cuts: list[npt.NDArray[np.int64]] = field(default_factory=list)
     terms: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    offsets: list[npt.NDArray[np.int64]] = field(default_factory=list)
 
-    def take(self, cut: int) -> dict[bytes, bytes | None]:
-        """Remove what cut `cut` and those before it wrote; return the value each key ends with."""
+    def take(self, cut: int, end: int | None) -> tuple[dict[bytes, bytes | None], int]:
+        """Remove what cut `cut` and those before it wrote; return the value each key ends with, by
+        what stands before the offset `end`, and how many stand behind it."""
         if not self.keys:
-            return {}
+            return {}, 0
         cuts, terms = np.concatenate(self.cuts), np.concatenate(self.terms)
+        offsets = np.concatenate(self.offsets)
         keys, values = list(chain(*self.keys)), list(chain(*self.values))
         due = cuts <= cut
-        self.keys, self.values, self.cuts, self.terms = [], [], [], []
+        self.keys, self.values, self.cuts, self.terms, self.offsets = [], [], [], [], []
         if not due.all():
             later = np.flatnonzero(~due)
             self.keys, self.values = [_pick(keys, later)], [_pick(values, later)]
             self.cuts, self.terms = [cuts[later]], [terms[later]]
+            self.offsets = [offsets[later]]
+        late = due & (offsets >= end) if end is not None else np.zeros(len(due), np.bool_)
+        due &= ~late
+        return self._last_of_each(keys, values, cuts, terms, due), int(late.sum())
+
+    @staticmethod
+    def _last_of_each(
+        keys: list[bytes],
+        values: list[bytes | None],
+        cuts: npt.NDArray[np.int64],
+        terms: npt.NDArray[np.int64],
+        due: npt.NDArray[np.bool_],
+    ) -> dict[bytes, bytes | None]:
         if due.all() and bool((np.diff(cuts) >= 0).all() and (np.diff(terms) >= 0).all()):
             return dict(zip(keys, values, strict=True))
         rows = np.flatnonzero(due)
@@ -135,11 +153,13 @@ class CellTable:
     def take(self, batch: Batch) -> None:
         """Keep a batch's records back until their cut is closed."""
         keys, values, headers = batch.keys, batch.values, batch.headers
+        offset = np.array(batch.offsets, np.int64)
         good = [header is not None and len(header) == SIZE for header in headers]
         if not all(good):
             rows = np.flatnonzero(good)
             self.dropped["no_cut"] += len(keys) - len(rows)
             keys, values, headers = (_pick(column, rows) for column in (keys, values, headers))
+            offset = offset[rows]
         partition, cut, term = unpack_cuts([header for header in headers if header is not None])
         own, new = partition == self.partition, cut > self.cut
         if not (own & new).all():
@@ -147,11 +167,13 @@ class CellTable:
             self.dropped["other_partition"] += int((~own).sum())
             self.dropped["old_cut"] += int((own & ~new).sum())
             keys, values, cut, term = _pick(keys, rows), _pick(values, rows), cut[rows], term[rows]
+            offset = offset[rows]
         waiting = self._waiting[batch.topic]
         waiting.keys.append(tuple(keys))
         waiting.values.append(tuple(values))
         waiting.cuts.append(cut)
         waiting.terms.append(term)
+        waiting.offsets.append(offset)
 
     def reached(self, topic: str, position: int) -> None:
         """Everything of `topic` before the offset `position` was read. (The consumer's position,
@@ -174,9 +196,11 @@ class CellTable:
         # An Epoch may be there twice: the same cut is no second step.
         self._closed = [each for each in self._closed[len(ready) :] if each.cut > last.cut]
         previous = self.cut
-        changed = {topic: each.take(last.cut) for topic, each in self._waiting.items()}
-        for topic, change in changed.items():
-            self._apply(topic, change)
+        changed: dict[str, dict[bytes, bytes | None]] = {}
+        for topic, waiting in self._waiting.items():
+            changed[topic], late = waiting.take(last.cut, last.ends.get(topic))
+            self.dropped["old_cut"] += late
+            self._apply(topic, changed[topic])
         self.applied = last
         return Applied(self.partition, previous, last.cut, changed)
 

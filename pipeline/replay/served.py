@@ -110,7 +110,8 @@ def table_of(entries: Iterable[Entry]) -> SteeringTable:
         header = pack_cut(cut.partition, cut.number, cut.term)
         for topic, records in entry.held.items():
             keys, values = [*records], [*records.values()]
-            table.take(Batch(topic, cut.partition, keys, values, [header] * len(keys)))
+            count = len(keys)
+            table.take(Batch(topic, cut.partition, keys, values, [header] * count, range(count)))
         fields = {"partition": cut.partition, "cut": cut.number, "table_hash": "", "outputs": []}
         table.close(fields)
     table.advance()

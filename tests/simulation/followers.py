@@ -7,11 +7,8 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from pipeline.follow.follower import Feed, _load
-from pipeline.follow.table import Mismatch, SteeringTable
-from pipeline.wire.decode import decode
-from pipeline.wire.headers import unpack_cut
-from schemas.registry import STEERING_CUTS, STEERING_EPOCHS, TABLES
-from tests.simulation import checks
+from pipeline.follow.table import SteeringTable
+from schemas.registry import STEERING_EPOCHS, TABLES
 from tests.simulation.clients import Client, Consumer
 from tests.simulation.loop import Process
 
@@ -97,26 +94,9 @@ class SimFollower:
     def _check(self) -> None:
         for cell in self.table.cells.values():
             self.run.trace(self.name, "holds", f"cell {cell.partition} at cut {cell.cut}")
-        wrong = [one for one in self.table.verify() if not _excused(self.run, one)]
+        wrong = self.table.verify()
         if wrong and self.strict:
             self.run.fail(f"L5: {self.name} sees a mixture: {wrong}")
-
-
-def _excused(run: "Run", wrong: Mismatch) -> bool:
-    """Known, for one tick: of a cut of old code something arrives after the new code has compared
-    the topics, and before its Epoch. It is no late record to a follower that holds less."""
-    cuts = {cut.number: cut for cut in checks.counted(run, wrong.partition)}
-    spoke_s = run.broker.parts[STEERING_CUTS.name, wrong.partition].written
-    since_s = next(
-        rec.at_s for rec in spoke_s if decode(rec.value or b"")[1]["number"] == wrong.cut
-    )
-    for topic in TABLES:
-        for rec in run.broker.parts[topic.name, wrong.partition].written:
-            number = unpack_cut(rec.headers[0][1])[1]
-            late = rec.at_s > since_s and number < wrong.cut
-            if late and cuts[number].code_version != cuts[wrong.cut].code_version:
-                return True
-    return False
 
 
 def load(run: "Run") -> SteeringTable:

@@ -16,7 +16,6 @@ from topologies.configs import Configs
 from topologies.publishing import Publishing
 from topologies.readback import Readback
 from topologies.runner import CellRunner
-from topologies.snapshots import Snapshots
 from topologies.standing import Standing
 
 SEEDS = 600
@@ -85,14 +84,6 @@ def follower_takes_old_cuts(original: Any) -> Any:
     return mutant
 
 
-def commit_before_chunks(original: Any) -> Any:
-    async def mutant(self: Any, partition: int, plan: Any) -> None:
-        await self._put(partition, [plan.record])
-        await original(self, partition, plan)
-
-    return mutant
-
-
 def one_place_for_all(original: Any) -> Any:
     return lambda term, address, cut: original(term, address, 0)
 
@@ -112,7 +103,6 @@ MUTANTS: Mapping[str, tuple[Any, str, Mutant, int]] = {
     "the last record trusted": (Readback, "_told", last_record_trusted, 271),
     "a follower takes old cuts": (CellTable, "take", follower_takes_old_cuts, 134),
     "a configuration nobody published": (Configs, "ensure_published", nothing, 0),
-    "a snapshot commits before it is there": (Snapshots, "write", commit_before_chunks, 111),
     "a snapshot in the place of the last": (chunks, "_key", one_place_for_all, 43),
 }  # fmt: skip
 

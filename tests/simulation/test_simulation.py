@@ -14,8 +14,8 @@ from tests.simulation.plan import plan_of
 from tests.simulation.run import Run, simulate
 from tests.simulation.worlds import RealWorld
 
-RUNS, RUNS_SLOW = 150, 5000
-RUNS_REAL, RUNS_REAL_SLOW = 4, 100
+RUNS, RUNS_SLOW = 150, 1000
+RUNS_REAL, RUNS_REAL_SLOW = 4, 40
 
 
 def seeds(runs: int, first: int = 0) -> range:

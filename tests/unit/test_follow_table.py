@@ -120,11 +120,31 @@ def test_a_tombstone_takes_the_record_and_its_hash_away() -> None:
     assert world.table.verify() == []
 
 
+def test_what_stands_behind_the_epochs_end_is_no_word_of_its_cut() -> None:
+    """A zombie's record of the cut before, read before the Epoch that it is too late for."""
+    world = World(SteeringTable())
+    world.publish(FIRST)
+    topic, key, _ = FIRST[0]
+    world.send([weights("eu", "ams", a1=10000)], cut=world.cut + 1)
+    world.remember([weights("eu", "ams", a1=10000)])
+    ends = world.ends.copy()
+    world.send([(topic, key, None), weights("eu", "fra", late=10000)], cut=world.cut + 1, term=0)
+    world.cut += 1
+    arrived, world.ends = world.ends, ends
+    closing = world.epoch()
+    for name, end in arrived.items():
+        world.table.reached(name, 0, end)
+    world.table.close(closing)
+    assert world.table.advance()
+    assert world.table.verify() == []
+    assert world.table.cell(0).dropped["old_cut"] == 2
+
+
 def test_records_without_the_header_or_with_another_partitions_are_counted_and_dropped() -> None:
     world = World(SteeringTable())
     topic, key, value = FIRST[0]
     foreign, short = pack_cut(1, 1, 1), b"?"
-    world.table.take(Batch(topic, 0, [key] * 3, [value] * 3, [None, short, foreign]))
+    world.table.take(Batch(topic, 0, [key] * 3, [value] * 3, [None, short, foreign], range(3)))
     world.publish([])
     assert held(world.table) == {}
     assert world.table.cell(0).dropped == {"no_cut": 2, "other_partition": 1, "old_cut": 0}

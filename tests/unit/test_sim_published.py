@@ -37,7 +37,7 @@ class Loop:
             header = pack_cut(at, self._cut, 1)
             self.table.take(
                 Batch(topic, at, [one.key for one in each], [one.value for one in each],
-                      [header] * len(each))
+                      [header] * len(each), range(len(each)))
             )  # fmt: skip
         self.table.close({"partition": at, "cut": self._cut, "table_hash": "", "outputs": []})
         self.table.advance()
