@@ -13,6 +13,8 @@ from pipeline.decide.assignment import CLASSES, I32, I64, U64
 from pipeline.decide.groups import RegionTable
 from pipeline.decide.serving import ServedGroups
 from pipeline.state.demand import Demand
+from pipeline.state.lpm import Prefixes
+from pipeline.wire.address import masks
 
 
 class Blocks:
@@ -60,10 +62,11 @@ class Blocks:
             self._seen, self._shape = (demand.generation, 0), table.shape
             self._block, self._slot = self._block[:0], self._slot[:0]
             self._around = self._around[:0]
-        moved, self._shape = table.shape != self._shape, table.shape
-        if moved:
-            block = self._block
-            self._around = table.longest(demand.block_hi[block], demand.block_lo[block])
+        if moved := table.shape != self._shape:
+            hi, lo = demand.block_hi[self._block], demand.block_lo[self._block]
+            at = _inside(table.shape_changes(self._shape), hi, lo)
+            self._around[at] = table.longest(hi[at], lo[at])
+            self._shape = table.shape
         first, self._seen = self._seen[1], (demand.generation, len(demand))
         fresh = first + np.flatnonzero(demand.block_region[first:] == region)
         if not len(fresh):
@@ -87,6 +90,18 @@ class Blocks:
         right = known & inside & (groups.group[at] == wanted) & groups.alive[at]
         lost = np.flatnonzero(~right)
         self._slot[lost] = np.where(inside[lost], groups.slots(wanted[lost]), -1)
+
+
+def _inside(changes: Prefixes | None, hi: U64, lo: U64) -> I64:
+    """The addresses that lie in one of these prefixes; all of them where it is not known which."""
+    hit = np.full(len(hi), changes is None)
+    if changes is not None:
+        mask_hi, mask_lo = masks(changes[2])
+        for number in range(len(mask_hi)):
+            hit |= ((hi & mask_hi[number]) == changes[0][number]) & (
+                (lo & mask_lo[number]) == changes[1][number]
+            )
+    return np.flatnonzero(hit)
 
 
 def _sums(values: I64, row: I64, rows: int) -> I64:

@@ -158,6 +158,10 @@ class RegionTable:
         same, so is every longest match."""
         return self._tree.version
 
+    def shape_changes(self, shape: int) -> Prefixes | None:
+        """The prefixes that came or went since the shape was that; None: look at everything."""
+        return self._tree.changed_since(shape)
+
     def longest(self, hi: Words, lo: Words) -> Int32:
         """The longest prefix around each address, by its id in the routes; -1 without one."""
         return self._tree.match(hi, lo)

@@ -37,6 +37,8 @@ Prefixes = tuple[Words, Words, Lengths]
 _U64 = np.uint64
 _NARROW = _U64(1 << 56)
 NONE = -1
+#: Changes of a tree that are remembered, and prefixes of one of them.
+_NEWS, _NEWS_SIZE = 16, 64
 
 
 def rows_of(prefixes: Prefixes, rows: npt.NDArray[np.integer]) -> Prefixes:
@@ -122,6 +124,7 @@ class PrefixTree:
         self.length: Lengths = np.empty(0, dtype=np.uint8)
         self.parent: Ids32 = np.empty(0, dtype=np.int32)
         self._by_id: Prefixes = self.prefixes
+        self._news: list[tuple[int, Prefixes]] = []  # (version, what came and went with it)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -151,7 +154,7 @@ class PrefixTree:
 
     def build(self, ids: Ids32, by_id: Prefixes) -> None:
         """Start anew with these distinct ids; `by_id` is what each id stands for."""
-        self.version += 1
+        self.version, self._news = self.version + 1, []
         order = preorder(rows_of(by_id, ids))
         self.order = ids[order].astype(np.int32)
         self.hi, self.lo, self.length = rows_of(by_id, self.order)
@@ -166,6 +169,9 @@ class PrefixTree:
         if not len(added) and not len(removed):
             return
         self.version += 1
+        news = rows_of(by_id, np.concatenate((added, removed)))
+        small = len(news[0]) <= _NEWS_SIZE
+        self._news = [*self._news[1 - _NEWS :], (self.version, news)] if small else []
         # What lies below a prefix that goes or comes may have another parent now.
         orphans = self.order[self._below(removed)]
         stays = np.ones(len(self), dtype=bool)
@@ -184,6 +190,15 @@ class PrefixTree:
         self.parent[removed] = NONE
         stale = np.concatenate((self._below(added), self.positions(orphans[~gone[orphans]])))
         self._link(distinct(stale))
+
+    def changed_since(self, version: int) -> Prefixes | None:
+        """The prefixes that came or went after `version`; None: too many, or too long ago. What
+        lies in none of them has the longest match that it had."""
+        news = [prefixes for at, prefixes in self._news if at > version]
+        if not news or len(news) != self.version - version:
+            return None
+        hi, lo, length = (np.concatenate(columns) for columns in zip(*news, strict=True))
+        return hi, lo, length
 
     def positions(self, ids: Ids32) -> Positions:
         """Where in preorder the ids stand; all of them must be in the tree."""

@@ -144,6 +144,37 @@ def test_a_forest_that_changes_has_the_parents_subtrees_and_matches_of_plain_loo
             assert at == max(around, key=lambda one: universe[one][1], default=-1)
 
 
+@settings(deadline=None)
+@given(
+    universe=st.lists(PREFIX, min_size=1, max_size=30, unique=True),
+    choices=st.lists(st.sets(st.integers(0, 29)), min_size=2, max_size=6),
+    since=st.integers(0, 5),
+)
+def test_what_lies_in_no_prefix_that_came_or_went_keeps_its_longest_match(
+    universe: list[tuple[int, int]], choices: list[set[int]], since: int
+) -> None:
+    by_id, tree, inside = split(universe), PrefixTree(), set[int]()
+    addresses = [(value | 1, 128) for value, _ in universe]
+    hi, lo, _ = split(addresses)
+    tree.build(np.empty(0, np.int32), by_id)
+    seen = [(tree.version, tree.match(hi, lo).tolist())]
+    for choice in choices:
+        wanted = {one for one in choice if one < len(universe)}
+        added, removed = sorted(wanted - inside), sorted(inside - wanted)
+        tree.change(np.array(added, np.int32), np.array(removed, np.int32), by_id)
+        inside = wanted
+        seen.append((tree.version, tree.match(hi, lo).tolist()))
+    version, before = seen[min(since, len(seen) - 1)]
+    changes = tree.changed_since(version)
+    assert (changes is None) == (version == tree.version)
+    changed = [] if changes is None else list(zip(*(one.tolist() for one in changes), strict=True))
+    for number, address in enumerate(addresses):
+        if before[number] != seen[-1][1][number]:
+            assert any(covers((hi << 64 | lo, length), address) for hi, lo, length in changed)
+    tree.build(np.array(sorted(inside), np.int32), by_id)
+    assert tree.changed_since(version) is None  # all may be different
+
+
 PLACE = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
 
 
