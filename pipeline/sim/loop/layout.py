@@ -41,6 +41,9 @@ _PORT = np.array([1.0, 1.0, 2.0])
 _DISK = np.array([1.0, 0.40, 1.0])
 _BOUGHT_FOR, _TOO_SMALL, _SMALL_EVERY = (0.5, 0.75), 1.2, 12
 PEERING, BACKBONE = 0, 1
+#: Light in fibre takes 10 us for a kilometre and back; the rest is in the middle of a step of the
+#: plane's ladder (state/paths.py), so that within a metro it is the kilometres that decide.
+_LAST_MILE_US, _US_PER_KM = 4_900, 10
 _LINK_ROOM = np.array([1.2, 0.6])  # of the site's ports
 
 
@@ -140,7 +143,7 @@ def build(seed: int, size: Size) -> Layout:
     within = np.arange(len(site)) - np.searchsorted(site, site)
     return Layout(
         size, metro, isp, lat, lon, popularity,
-        candidate, near_hops, near_km, 4_000 + 15 * near_km.astype(np.int64), local,
+        candidate, near_hops, near_km, _LAST_MILE_US + _US_PER_KM * near_km.astype(np.int64), local,
         names, site_metro, site_isp, site_lat, site_lon,
         [f"{names[at]}-a{nth:02d}" for at, nth in zip(site.tolist(), within.tolist(), strict=True)],
         site, port, disk, port / _BPS_PER_CONNECTION,

@@ -202,7 +202,7 @@ class Reporter:
         network, candidate = np.divmod(pairs, self._layout.candidate.shape[1])
         up = self._world.routing.routed[network, candidate]
         noise = self._rng.random((2, len(pairs)))
-        rtt = self._layout.rtt_us[network, candidate] * (0.98 + 0.05 * noise[0])
+        rtt = self._layout.rtt_us[network, candidate] * (0.99 + 0.025 * noise[0])
         columns: Columns = {
             "network": network,
             "candidate": candidate,
