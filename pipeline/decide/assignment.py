@@ -27,9 +27,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decide.exact import Optimum, Transport, optimum
+from pipeline.decide.exact import Optimum, optimum
 from pipeline.decide.greedy import Ledger, relieve
 from pipeline.decide.rounding import shares_of
+from pipeline.decide.transport import Transport
 from pipeline.state.lpm import ragged
 
 TOTAL = 10_000
@@ -107,7 +108,7 @@ def solve(problem: Problem, first: I64 | None = None) -> Solution:
     """Nearest first, and the optimum where that overloads. `first` is `nearest(problem)` where the
     caller still has it."""
     home = nearest(problem) if first is None else first
-    ledger = _everybody_nearest(problem, home)
+    ledger = start(problem, home)
     price = np.zeros_like(ledger.load)
     exact = True
     if ledger.overload().any():
@@ -149,7 +150,8 @@ def demand_kbps(demand_bps: I64) -> I64:
     return out
 
 
-def _everybody_nearest(problem: Problem, home: I64) -> Ledger:
+def start(problem: Problem, home: I64) -> Ledger:
+    """Everybody at the entry `home` int64[G, 3], which is `nearest(problem)`."""
     demand = demand_kbps(problem.demand_bps)
     shares = np.zeros((len(problem.site), CLASSES), np.int16)
     load = problem.other_load.copy()

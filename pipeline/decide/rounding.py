@@ -1,10 +1,12 @@
 """From flows to shares: whole ten-thousandths of each row's supply, within the same limits.
 
 Rule: every share is rounded down; the ten-thousandths that are left of a row (only rows that are
-split have any, fewer than they have sites) go where one fits, at the least price. Where all sites
-of the row are full, one goes to the cheapest of them and pushes others on along the chain by which
-the optimum makes room, by the fewest hops, until one fits. What still does not fit is left above
-the limit, less than a ten-thousandth of one group's demand, and counts as overflow.
+split have any, fewer than they have sites) go to one of its cheapest sites (by cost + price), one
+where they fit if there is one. A site that has too much then passes something on: to where it fits,
+or one hop nearer to where it fits; first only between equally cheap sites, which is the way by
+which the optimum makes room and costs nothing, then anywhere, then back to where there was overload
+before. What still does not fit is left above the limit, less than a ten-thousandth of a group's
+demand, and counts as overflow.
 
 Rejected: largest remainder, which rounds up at full sites; an integer programme, for a
 ten-thousandth.
@@ -14,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.decide.exact import CLASSES, I64, TOTAL, Optimum, Transport, nearest_flow
+from pipeline.decide.exact import Optimum
+from pipeline.decide.transport import CLASSES, I64, TOTAL, Bools, Transport, nearest_flow
 
 _FAR = 1 << 30
 #: One for each hop of each ten-thousandth that is left; a bound, never met in tests or simulations.
@@ -28,16 +31,19 @@ def shares_of(best: Optimum) -> I64:
     unit = part.supply // TOTAL
     shares = best.flow // unit[owner]
     reduced = part.cost + best.prices.node[part.node]
-    work = _Rounding(part, owner, unit, reduced, shares, *_limits(part, best.flow))
+    cheapest = reduced == np.minimum.reduceat(reduced, part.offsets[:-1])[owner]
+    work = _Rounding(part, owner, unit, reduced, cheapest, shares, *_limits(part, best.flow))
     left = TOTAL - np.add.reduceat(shares, part.offsets[:-1])
     split = np.flatnonzero(left)
     for row in split[np.argsort(part.key[split], kind="stable")].tolist():
         for _ in range(int(left[row])):
             work.place(row)
-    for flow in (best.flow, nearest_flow(part)):
+    everywhere = np.ones(len(owner), np.bool_)
+    ways = ((best.flow, work.cheapest), (best.flow, everywhere), (nearest_flow(part), everywhere))
+    for flow, within in ways:
         work.limit, work.limit_site = _limits(part, flow)
         for _ in range(_PUSHES_MAX):
-            if not work.push():
+            if not work.push(within):
                 break
     return shares
 
@@ -56,6 +62,7 @@ class _Rounding:
     owner: I64
     unit: I64
     reduced: I64
+    cheapest: Bools
     shares: I64
     limit: I64
     limit_site: I64
@@ -69,19 +76,20 @@ class _Rounding:
         return free
 
     def place(self, row: int) -> None:
-        """Put one ten-thousandth of a row where it fits, else where it is cheapest."""
+        """Put one ten-thousandth of a row to one of its cheapest sites, where it fits if it may."""
         arcs = np.arange(self.part.offsets[row], self.part.offsets[row + 1])
+        arcs = arcs[self.cheapest[arcs]]
         fits = self.room()[self.part.node[arcs]] >= self.unit[row]
-        order = np.lexsort((self.reduced[arcs], ~fits))
-        self.shares[arcs[order[0]]] += 1
+        self.shares[arcs[np.argmax(fits)]] += 1
 
-    def push(self) -> bool:
-        """Move something from a node that has too much one hop towards room; whether any could."""
+    def push(self, within: Bools) -> bool:
+        """Move something from a node that has too much one hop towards room, to one of the arcs
+        `within`; whether any could."""
         part, room = self.part, self.room()
         carrying = (self.shares > 0) & (room[part.node] < 0)
         if not carrying.any():
             return False
-        hops = self._hops(room)
+        hops = self._hops(room, within)
         width = np.diff(part.offsets)[self.owner[carrying]]
         source = np.repeat(np.flatnonzero(carrying), width)
         start = part.offsets[self.owner[source]]
@@ -89,11 +97,11 @@ class _Rounding:
         unit = self.unit[self.owner[source]]
         here, there = part.node[source], part.node[target]
         better = (room[there] >= unit) | ((hops[there] < hops[here]) & (hops[there] > 0))
-        better &= here // CLASSES != there // CLASSES
+        better &= (here // CLASSES != there // CLASSES) & within[target]
         if not better.any():
             return False
         gain = self.reduced[target] - self.reduced[source]
-        order = np.lexsort((part.key[self.owner[source]], gain, hops[there], ~better))
+        order = np.lexsort((part.key[self.owner[source]], hops[there], gain, ~better))
         best = order[0]
         wanted = -(room[here[best]] // unit[best])
         fitting = room[there[best]] // unit[best]
@@ -102,7 +110,7 @@ class _Rounding:
         self.shares[target[best]] += amount
         return True
 
-    def _hops(self, room: I64) -> I64:
+    def _hops(self, room: I64, within: Bools) -> I64:
         """Of each node: through how many others what comes in has to be passed on."""
         part = self.part
         hops = np.where(room >= self.unit.max(), 0, _FAR)
@@ -112,7 +120,8 @@ class _Rounding:
         class_full = self.limit - load < self.unit.max()
         carrying = np.flatnonzero(self.shares)
         for _ in range(len(room)):
-            least = np.minimum.reduceat(hops[part.node], part.offsets[:-1])
+            far = np.where(within, hops[part.node], _FAR)
+            least = np.minimum.reduceat(far, part.offsets[:-1])
             leave = np.full(len(room), _FAR, np.int64)
             np.minimum.at(leave, part.node[carrying], least[self.owner[carrying]] + 1)
             any_class = np.repeat(leave.reshape(-1, CLASSES).min(axis=1), CLASSES)
