@@ -16,13 +16,14 @@ class Bench(StrEnum):
     REPLAY = "replay"
     RECOVERY = "recovery"
     SNAPSHOT = "snapshot"
+    ASSIGN = "assign"
 
 
 def command(
     name: Annotated[
         Bench,
         typer.Argument(
-            metavar="NAME", help="table, failover, ingest, replay, recovery or snapshot."
+            metavar="NAME", help="table, failover, ingest, replay, recovery, snapshot or assign."
         ),
     ],
     data: Annotated[
@@ -69,6 +70,10 @@ def _measure(
 
         found = build.run(data)
         found["detail"]["machine"] = common.machine()
+    elif name is Bench.ASSIGN:
+        from pipeline.bench import assign
+
+        found = assign.run()
     elif name is Bench.INGEST:
         from pipeline.bench import ingest
 

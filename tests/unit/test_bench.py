@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bench import ingest, metrics, recovery, snapshot
+from pipeline.bench import assign, ingest, metrics, recovery, snapshot
 from pipeline.bench.common import Closed, closed
 from pipeline.errors import BrokerError
 from pipeline.sim.size import SimSize
@@ -144,3 +144,16 @@ def test_a_snapshot_costs_as_much_as_the_longest_time_a_cell_was_held() -> None:
     )
     assert (found["value"], found["unit"]) == (70.0, "ms")
     assert found["ratios"] == {"without_snapshots": 1.1}
+
+
+def test_the_shares_of_the_assign_benchmark_are_as_cheap_as_the_whole_problem_by_highs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small = {"GROUPS": 300, "CANDIDATES": 6, "SITES": 40, "OVERLOADED": 3, "ROUNDS": 2}
+    for name, value in small.items():
+        monkeypatch.setattr(assign, name, value)
+    detail = assign.run()["detail"]
+    assert detail["exact"]
+    assert detail["overloaded"] == 3
+    assert detail["detour_cost_to_the_least"]["exact"] == pytest.approx(1, abs=1e-3)
+    assert detail["detour_cost_to_the_least"]["spill_over"] >= 1 - 1e-3
