@@ -58,9 +58,9 @@ from pipeline.decide.transport import (
     nearest_flow,
 )
 
-#: Simplex iterations x columns of one solution, about a second; a bound, so that a cut ends. Of a
-#: cell with 200 sites, 5,000 groups and 20 sites overloaded it takes less than 1 %; with 60 of them
-#: and 2 % of room left in the whole region it is passed (docs/benchmarks.md).
+#: Simplex iterations x columns of one solution, about half a second; a bound, so that a cut ends.
+#: In a cell with 200 sites and 5,000 groups, 20 of the sites overloaded, 2 % of it are used; with 60
+#: of them and 2 % of room left in the whole region it is passed (docs/benchmarks.md).
 WORK_MAX = 300_000_000
 
 

@@ -11,7 +11,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from pipeline.decide.assignment import CLASSES, I64, TOTAL, Bools
+from pipeline.decide.assignment import CLASSES, I64, NO_ROOM, TOTAL, Bools
 from pipeline.decide.eligibility import REASON_OF_STATUS, Eligibility
 from pipeline.decide.serving import U8
 from pipeline.decide.shares import SiteLoad
@@ -140,6 +140,9 @@ class SiteMemory:
             bps = int(load.load[site].sum()) * 1000 // TOTAL
             over = int(load.overflow[site]) * 1000 // TOTAL
             detail = f"{bps} bps projected, {over} bps without room"
+            price = int(load.price[site].max())
+            if price:
+                detail += ", no room anywhere" if price == NO_ROOM else f", price {price}"
             rows.append(VerdictRow("site", names[site], old.name, new.name, reason, detail))
             self.load_state[site] = new
             self._better_since_ms[site] = 0

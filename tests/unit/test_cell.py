@@ -322,8 +322,10 @@ def test_a_changed_configuration_takes_effect_at_its_cut(plane: Plane) -> None:
         plane.wait(1)
     assert list(plane.serving("eu")) == ["eu-s0"]
     plane.config = SteeringConfig.model_validate({"assignment": {"target": 0.5}})
-    plane.wait(1)
+    effects = plane.wait(1)
     assert list(plane.serving("eu")) == ["eu-s0", "eu-s1"]
+    (full,) = [row for one in effects for row in one.verdicts if row.reason == Reason.SITE_FULL]
+    assert (full.entity, full.detail.rpartition(", ")[-1].split()[0]) == ("eu-s0", "price")
 
 
 def test_shares_that_are_not_the_optimum_are_told_of(
