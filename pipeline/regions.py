@@ -43,7 +43,7 @@ class Staged:
     verdicts: list[VerdictRow] = field(default_factory=list)
 
 
-_LOAD = ("load", "spilled", "taking", "overflow", "price", "exact")
+_LOAD = ("load", "spilled", "taking", "overflow", "paced", "price", "exact")
 
 
 def sections_of(index: int) -> tuple[str, str, str]:

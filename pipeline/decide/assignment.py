@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.exact import Optimum, optimum
-from pipeline.decide.greedy import Ledger, relieve
+from pipeline.decide.greedy import Ledger, overload, relieve
 from pipeline.decide.rounding import shares_of
 from pipeline.decide.transport import Transport
 from pipeline.state.lpm import ragged
@@ -104,24 +104,31 @@ def nearest(problem: Problem) -> I64:
     return first
 
 
-def solve(problem: Problem, first: I64 | None = None) -> Solution:
-    """Nearest first, and the optimum where that overloads. `first` is `nearest(problem)` where the
-    caller still has it."""
+def solve(problem: Problem, first: I64 | None = None, *, exactly: bool = True) -> Solution:
+    """Nearest first, and the optimum where that overloads, or spill-over unless `exactly`. `first`
+    is `nearest(problem)` where the caller still has it."""
     home = nearest(problem) if first is None else first
     ledger = start(problem, home)
     price = np.zeros_like(ledger.load)
     exact = True
     if ledger.overload().any():
-        transport, arcs = _transport(problem, ledger, home)
-        best = optimum(transport)
-        if best is not None:
-            price = _take(ledger, best, arcs)
-        exact = best is not None
+        exact = False
+        if exactly:
+            transport, arcs = _transport(problem, ledger, home)
+            best = optimum(transport)
+            if best is not None:
+                price = _take(ledger, best, arcs)
+            exact = best is not None
         relieve(ledger)
     spilled, taking = _moved(problem, ledger, home)
     return Solution(
         ledger.shares, ledger.load, spilled, taking, ledger.overload(), price, exact=exact
     )
+
+
+def above_target(problem: Problem, load: I64) -> I64:
+    """int64[S]: what of this load is above the target of each site (unit of Solution)."""
+    return overload(load, *_limits(problem))
 
 
 def load_of(problem: Problem, shares: I16) -> I64:
@@ -162,6 +169,7 @@ def start(problem: Problem, home: I64) -> Ledger:
         some = np.flatnonzero(asked)
         where = problem.site[entry[some]].astype(np.int64) * CLASSES + klass
         np.add.at(load.reshape(-1), where, asked[some] * TOTAL)
+    limit_site, limit_class = _limits(problem)
     return Ledger(
         offsets=problem.offsets,
         site=problem.site,
@@ -172,9 +180,17 @@ def start(problem: Problem, home: I64) -> Ledger:
         demand=demand,
         shares=shares,
         load=load,
-        limit_site=np.minimum(problem.site_bps, _CAPACITY_MAX_BPS) // 1000 * problem.target,
-        limit_class=np.minimum(problem.class_bps, _CAPACITY_MAX_BPS) // 1000 * problem.target,
+        limit_site=limit_site,
+        limit_class=limit_class,
     )
+
+
+def _limits(problem: Problem) -> tuple[I64, I64]:
+    """Of each site int64[S] and of its classes int64[S, 3], in the unit of load."""
+    site_bps, class_bps = (
+        np.minimum(bps, _CAPACITY_MAX_BPS) for bps in (problem.site_bps, problem.class_bps)
+    )
+    return site_bps // 1000 * problem.target, class_bps // 1000 * problem.target
 
 
 def _transport(problem: Problem, ledger: Ledger, home: I64) -> tuple[Transport, I64]:

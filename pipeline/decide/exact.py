@@ -59,8 +59,8 @@ from pipeline.decide.transport import (
 )
 
 #: Simplex iterations x columns of one solution, about half a second; a bound, so that a cut ends.
-#: In a cell with 200 sites and 5,000 groups, 20 of the sites overloaded, 2 % of it are used; with 60
-#: of them and 2 % of room left in the whole region it is passed (docs/benchmarks.md).
+#: In a cell with 200 sites and 5,000 groups, 20 of the sites overloaded, 2 % of it are used; with
+#: 60 of them and 2 % of room left in the whole region it is passed (docs/benchmarks.md).
 WORK_MAX = 300_000_000
 
 

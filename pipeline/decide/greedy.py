@@ -2,7 +2,8 @@
 at a time finds.
 
 Its jobs: the last ten-thousandths after the exact solution, which are too small for a linear
-programme, and the whole answer where the solver's iterations did not suffice.
+programme; the whole answer where the solver's iterations did not suffice; and the few groups that
+are decided between two exact solutions of all (pipeline/decide/shares.py).
 
 Rule: class by class (VOD moves first, GAME, the most sensitive, last), in rounds, all overloaded
 sites at once. In a round every share at an overloaded site looks at its first later-ranked eligible
@@ -50,9 +51,7 @@ class Ledger:
 
     def overload(self) -> I64:
         """Load above the limit of each site, over all classes or of the worst one."""
-        over = np.maximum(self.load.sum(axis=1) - self.limit_site, 0)
-        worst: I64 = np.maximum(over, (self.load - self.limit_class).max(axis=1))
-        return worst
+        return overload(self.load, self.limit_site, self.limit_class)
 
     def excess(self, klass: int) -> I64:
         """What each site must give away of this class, as far as it has any."""
@@ -70,6 +69,13 @@ class Ledger:
             self.limit_site - self.load.sum(axis=1),
         )
         return np.where(self.eligible[:, klass], np.maximum(free, 0), 0)
+
+
+def overload(load: I64, limit_site: I64, limit_class: I64) -> I64:
+    """int64[S]: Ledger.overload of this load."""
+    over = np.maximum(load.sum(axis=1) - limit_site, 0)
+    worst: I64 = np.maximum(over, (load - limit_class).max(axis=1))
+    return worst
 
 
 def relieve(ledger: Ledger) -> None:

@@ -7,6 +7,10 @@ two of them only the groups that gained or lost prefixes are decided (`settle`),
 only those that name a site whose eligibility changed (`react`), both against the load that the
 others keep. (To solve ten thousand groups anew for each route that changes took most of a tick.)
 What a prefix takes along when it comes or goes is counted anew with the next bucket.
+Only `plan` looks for the optimum; `settle` and `react` spill over (pipeline/decide/greedy.py). The
+optimum of a few groups against what the rest keeps is none of the whole: it cannot have the others
+make room, the next plan decides anew in seconds, and to find it took half of a tick. What is said
+of the optimum (`exact`, prices) is therefore what the last plan found.
 Pacing: a change of a (group, class) of less than `min_shift` ten-thousandths is not worth making
 (Taiji: 1 %) and the old shares stay, unless one of them is with a site that is not eligible any
 more: failures are not paced.
@@ -27,6 +31,8 @@ from pipeline.decide.assignment import (
     U64,
     Bools,
     Problem,
+    Solution,
+    above_target,
     add_load,
     demand_kbps,
     load_of,
@@ -46,12 +52,14 @@ SITE_FULL = 3
 class SiteLoad:
     """Per site: load int64[S, 3] projected (kbit/s x ten-thousandths), and what the last full
     solution did there: spilled, taking bool[S], overflow int64[S] (same unit as load), price
-    int64[S, 3] (assignment.Solution). exact: whether it is the optimum."""
+    int64[S, 3] (assignment.Solution). paced int64[S]: what is above target and no overflow, same
+    unit. exact: whether the last full solution is the optimum."""
 
     load: I64
     spilled: Bools
     taking: Bools
     overflow: I64
+    paced: I64
     price: I64
     exact: bool
 
@@ -61,6 +69,7 @@ class SiteLoad:
             np.zeros((sites, CLASSES), np.int64),
             np.zeros(sites, np.bool_),
             np.zeros(sites, np.bool_),
+            np.zeros(sites, np.int64),
             np.zeros(sites, np.int64),
             np.zeros((sites, CLASSES), np.int64),
             exact=True,
@@ -76,6 +85,7 @@ class SiteLoad:
             np.concatenate([self.spilled, np.zeros(rows, np.bool_)]),
             np.concatenate([self.taking, np.zeros(rows, np.bool_)]),
             np.concatenate([self.overflow, np.zeros(rows, np.int64)]),
+            np.concatenate([self.paced, np.zeros(rows, np.int64)]),
             np.concatenate([self.price, np.zeros((rows, CLASSES), np.int64)]),
             exact=self.exact,
         )
@@ -107,11 +117,12 @@ class RegionShares:
         part.problem.demand_bps[:] = demand_bps
         part.problem.other_load[:] = others
         self._rehome(part)
-        self._decide(part, np.arange(len(slots)), now, min_shift)
+        found = self._decide(part, np.arange(len(slots)), now, min_shift, exactly=False)
+        overflow = np.maximum(found.overflow - before.paced, 0)
+        self._account(part.problem, found, overflow)
         self.sites.spilled |= before.spilled
         self.sites.taking |= before.taking
-        np.maximum(self.sites.price, before.price, out=self.sites.price)
-        self.sites.exact &= before.exact
+        self.sites.price, self.sites.exact = before.price, before.exact
 
     def change(self, born: Ranked, died: U64) -> None:
         """Add the groups of `born` and drop those of `died`, whose load goes with them."""
@@ -156,19 +167,24 @@ class RegionShares:
             stirred[fresh] = True
         chosen = np.flatnonzero(stirred)
         part = _Part.of(groups, chosen, now, target)
-        self._decide(part, np.searchsorted(chosen, fresh), now, min_shift)
+        found = self._decide(part, np.searchsorted(chosen, fresh), now, min_shift, exactly=True)
+        self._account(part.problem, found, found.overflow)
 
     def _rehome(self, part: "_Part") -> None:
         first = nearest(part.problem)
         rank = np.where(first >= 0, first - part.problem.offsets[:-1, None], -1)
         self.groups.home[part.slots] = rank
 
-    def _decide(self, part: "_Part", fresh: I64, now: Eligibility, min_shift: int) -> None:
-        """Solve the part. Only where a share differs, and for the groups `fresh` (by their number
-        in the part), which have new sites or such as changed, it is asked who is passed over."""
+    def _decide(
+        self, part: "_Part", fresh: I64, now: Eligibility, min_shift: int, *, exactly: bool
+    ) -> Solution:
+        """Solve the part; returns the solution with the load as paced. Only where a share differs,
+        and for the groups `fresh` (by their number in the part), which have new sites or such as
+        changed, it is asked who is passed over."""
         groups, problem = self.groups, part.problem
         home = groups.home[part.slots]
-        solution = solve(problem, np.where(home >= 0, problem.offsets[:-1, None] + home, -1))
+        first = np.where(home >= 0, problem.offsets[:-1, None] + home, -1)
+        solution = solve(problem, first, exactly=exactly)
         old, new = groups.shares[part.entries], solution.shares
         differs = np.flatnonzero(old.reshape(-1) != new.reshape(-1))
         differs = differs[~_pace(solution.load, problem, old, new, differs, min_shift)]
@@ -181,13 +197,19 @@ class RegionShares:
         groups.passed[where] = passed
         groups.dirty[part.slots[stirred]] = True
         groups.dirty[part.slots[problem.owner[rows[stale]]]] = True
+        return solution
+
+    def _account(self, problem: Problem, found: Solution, overflow: I64) -> None:
+        """Take over what a solution comes to, with this overflow."""
+        above = above_target(problem, found.load)
         self.sites = SiteLoad(
-            solution.load,
-            solution.spilled,
-            solution.taking,
-            solution.overflow,
-            solution.price,
-            exact=solution.exact,
+            found.load,
+            found.spilled,
+            found.taking,
+            overflow,
+            np.maximum(above - overflow, 0),
+            found.price,
+            exact=found.exact,
         )
 
 

@@ -26,7 +26,7 @@ import xxhash
 from pipeline.errors import SnapshotError
 
 #: Changes with the format, or with the fields of any section.
-FORMAT = 2
+FORMAT = 3
 _MAGIC = b"edgeSNP" + bytes([FORMAT])
 _WORD = 8
 _KINDS = "biufS"  # booleans, integers, floats, bytes of fixed size

@@ -213,10 +213,11 @@ def test_settling_decides_the_groups_named_and_keeps_the_account_of_load(
 
 
 @given(RANKINGS, STATUS, DEMAND, DEMAND)
-def test_settling_all_groups_is_planning(
+def test_settling_all_groups_is_planning_where_nothing_overloads(
     rankings: list[list[int]], status: list[int], demand: list[int], later: list[int]
 ) -> None:
-    settled, planned, now = region(rankings), region(rankings), eligibility(status)
+    settled, planned = region(rankings), region(rankings)
+    now = eligibility(status, capacity_bps=1_000 * MBPS)
     for shares in (settled, planned):
         first = np.array(demand).reshape(10, CLASSES)[: len(rankings)]
         shares.plan(now, EVERY, first, 9_500, 0)
@@ -225,6 +226,40 @@ def test_settling_all_groups_is_planning(
     planned.plan(now, ~EVERY, then, 9_500, 0)
     assert (settled.groups.shares == planned.groups.shares).all()
     assert (settled.sites.load == planned.sites.load).all()
+
+
+def test_what_pacing_left_above_target_is_no_overflow_when_others_are_settled() -> None:
+    """Of 40.2 Mb/s 200 kb/s are not worth a shift from a site of 38: they have room elsewhere."""
+    shares, now = region([[0, 1], [2], [0]]), eligibility([0] * SITES * CLASSES)
+    demand = np.array([[40 * MBPS, 0, 0], [0, 0, 0], [0, 0, 0]])
+    shares.plan(now, EVERY, demand, 9_500, 100)
+    demand[0, 0] = 40_200_000
+    shares.plan(now, ~EVERY, demand, 9_500, 100)
+    paced = [190_000 * TOTAL // 1000, 0, 0, 0, 0]
+    assert not shares.sites.overflow.any()
+    assert shares.sites.paced.tolist() == paced
+    shares.settle(np.array([1]), np.array([[MBPS, 0, 0]]), now, 9_500, 100)
+    assert not shares.sites.overflow.any()
+    assert shares.sites.paced.tolist() == paced
+    shares.settle(np.array([2]), np.array([[MBPS, 0, 0]]), now, 9_500, 100)
+    assert shares.sites.overflow.tolist() == [1_000 * TOTAL, 0, 0, 0, 0]
+    assert shares.sites.paced.tolist() == paced
+
+
+@given(RANKINGS, STATUS, DEMAND, DEMAND, st.sets(st.integers(0, 9), min_size=1))
+def test_all_that_is_above_target_is_overflow_or_paced(
+    rankings: list[list[int]], status: list[int], demand: list[int], later: list[int], some: set
+) -> None:
+    shares, now = region(rankings), eligibility(status)
+    shares.plan(now, EVERY, np.array(demand).reshape(10, CLASSES)[: len(rankings)], 9_500, 100)
+    slots = np.array(sorted(slot for slot in some if slot < len(rankings)), np.int64)
+    for part in (slots[:0], slots):
+        shares.settle(part, np.resize(later, (len(part), CLASSES)), now, 9_500, 100)
+        load = shares.sites.load
+        above = np.maximum(load - now.class_bps // 1000 * 9_500, 0).max(axis=1)
+        above = np.maximum(above, load.sum(axis=1) - now.site_bps // 1000 * 9_500)
+        assert (shares.sites.overflow + shares.sites.paced >= above).all()
+        assert (shares.sites.paced <= above).all()
 
 
 @given(
@@ -248,8 +283,7 @@ def test_looking_only_where_shares_differ_finds_all(
         changed, before = (now.status != before).any(axis=1), now.status
         demand_bps = np.resize(np.array(demand, np.int64), (len(lean.groups.group), CLASSES))
         lean.plan(now, changed, demand_bps, 9_500, 100)
-        living = np.flatnonzero(full.groups.alive)
-        full.settle(living, demand_bps[living], now, 9_500, 100)
+        full.plan(now, EVERY, demand_bps, 9_500, 100, everything=True)
         alive = lean.groups.alive
         entries = alive[lean.groups.owner]
         assert (lean.groups.shares == full.groups.shares)[entries].all()
