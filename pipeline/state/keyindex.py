@@ -26,6 +26,8 @@ Ids32 = npt.NDArray[np.int32]
 Column = npt.NDArray[Any]
 
 _EMPTY = -1
+#: So few keys look at so many slots in a round.
+_FEW, _AHEAD = 1024, 8
 #: Keys probed together: their temporaries stay in the second-level cache.
 _BLOCK = 1 << 15
 _U64 = np.uint64
@@ -103,48 +105,55 @@ class KeyIndex:
         for start in range(0, len(out), _BLOCK):
             block = slice(start, start + _BLOCK)
             part, found = [column[block] for column in keys], out[block]
-            home = self._home(part)
-            self._probe(part, home, found)
+            at = self._probe(part, self._home(part), found)
             fresh = (found == _EMPTY).nonzero()[0]
             if len(fresh):
-                found[fresh] = self._insert([column[fresh] for column in part], home[fresh])
+                found[fresh] = self._insert([column[fresh] for column in part], at[fresh])
         return out
 
-    def _probe(self, keys: list[Column], home: Column, out: Ids32) -> None:
-        """Write the ids of these keys to `out`, -1 where one is unknown. The first round takes all
-        keys as they are: with slots half empty most of them are told by it."""
+    def _probe(self, keys: list[Column], home: Column, out: Ids32) -> Column:
+        """Write the ids of these keys to `out`, -1 where one is unknown; returns the slot where
+        each was found, or the empty one where looking for it ended. The first round takes all keys
+        as they are: with slots half empty most of them are told by it. When few are left a round
+        looks at several slots of each, for then it costs the same however many there are."""
         if not self._count:
             out[:] = _EMPTY
-            return
+            return home
         mask = len(self._slots) - 1
         ids = self._slots[home]
         other = self._differs(keys, ids)
         out[:] = np.where(other, _EMPTY, ids)  # of an empty slot: -1 either way
         todo = (other & (ids != _EMPTY)).nonzero()[0]
         if not len(todo):
-            return
-        home, keys = home[todo], [column[todo] for column in keys]
+            return home
+        ended, at = home.copy(), home[todo]
+        keys = [column[todo][:, None] for column in keys]
         while True:
-            home = (home + 1) & mask
-            ids = self._slots[home]
+            width = 1 if len(todo) > _FEW else _AHEAD
+            slots = (at[:, None] + np.arange(1, width + 1)) & mask
+            ids = self._slots[slots]
             other = self._differs(keys, ids)
-            out[todo] = np.where(other, _EMPTY, ids)
-            on = (other & (ids != _EMPTY)).nonzero()[0]
-            if not len(on):
-                return
-            todo, home = todo[on], home[on]
-            keys = [column[on] for column in keys]
+            on = other & (ids != _EMPTY)
+            last = np.arange(len(todo)), on.argmin(axis=1)  # 0 where none is the last one
+            out[todo] = np.where(other[last], _EMPTY, ids[last])
+            ended[todo] = slots[last]
+            more = on[last].nonzero()[0]
+            if not len(more):
+                return ended
+            todo, at = todo[more], slots[more, -1]
+            keys = [column[more] for column in keys]
 
-    def _insert(self, keys: list[Column], home: Column) -> Ids32:
-        """Ids of keys that are not known yet but may stand here more than once."""
+    def _insert(self, keys: list[Column], at: Column) -> Ids32:
+        """Ids of keys that are not known yet but may stand here more than once; `at`: the empty
+        slots where looking for them ended."""
         if self._reserve(self._count + len(keys[0])):
-            home = self._home(keys)
+            at = self._home(keys)
         # The keys go behind the known ones with provisional ids; twins then yield to the one that
         # won the slot, and the winners close up in order of appearance.
         base, amount = self._count, len(keys[0])
         for number, column in enumerate(keys):
             self._columns[number][base : base + amount] = column
-        winner, slot = self._place(keys, home, base)
+        winner, slot = self._place(keys, at, base)
         mine = np.arange(amount) == winner
         if mine.all():
             self._count = base + amount
@@ -158,11 +167,12 @@ class KeyIndex:
         self._count = base + len(kept)
         return ids
 
-    def _place(self, keys: list[Column], home: Column, base: int) -> tuple[Column, Column]:
-        """Put ids base, base + 1, ... into slots: per key the row of its winner, and the slot."""
+    def _place(self, keys: list[Column], at: Column, base: int) -> tuple[Column, Column]:
+        """Put ids base, base + 1, ... into slots, of which those before `at` are known to hold
+        other keys: per key the row of its winner, and the slot."""
         mask = len(self._slots) - 1
-        todo = np.arange(len(home))
-        winner, slot, at = todo.copy(), home.copy(), home
+        todo = np.arange(len(at))
+        winner, slot = todo.copy(), at.copy()
         while len(todo):
             free = (self._slots[at] == _EMPTY).nonzero()[0][::-1]
             self._slots[at[free]] = base + todo[free]
