@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from pipeline.broker.kafka import KafkaCluster
-from pipeline.broker.topics import admin_client
+from pipeline.broker.topics import admin_client, any_node
 from pipeline.demo.children import Child
 from pipeline.demo.run import CONFIG
 from pipeline.errors import BrokerError
@@ -306,7 +306,8 @@ class Chaos:
     async def leader(self, topic: str) -> int:
         """The broker that leads one of its partitions (brokers count from 1)."""
         async with admin_client(self.broker.settings) as client:
-            (found,) = [each for each in await client.describe_topics() if each["topic"] == topic]
+            topics: list[dict[str, Any]] = await any_node(client.describe_topics)
+        (found,) = [each for each in topics if each["topic"] == topic]
         return int(self.chance.choice(found["partitions"])["leader"])
 
     async def in_sync(self) -> None:
@@ -314,7 +315,7 @@ class Chaos:
         async with asyncio.timeout(RECOVERY_S):
             while True:
                 async with admin_client(self.broker.settings) as client:
-                    described: list[dict[str, Any]] = await client.describe_topics()
+                    described: list[dict[str, Any]] = await any_node(client.describe_topics)
                 parts = [part for each in described for part in each["partitions"]]
                 if all(len(part["isr"]) == len(part["replicas"]) for part in parts):
                     return

@@ -12,14 +12,15 @@ what has to change.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, for_code
 
 from pipeline.broker.reach import why_unreachable
 from pipeline.broker.settings import BrokerSettings
@@ -30,9 +31,12 @@ from schemas.registry import TOPICS, Cleanup, Role, Topic
 #: leaves room for the widest record beside it.
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 TIMEOUT_MS = 20_000
+ATTEMPTS, RETRY_AFTER_S = 20, 0.1
 #: From this replication on a write waits for a second copy: losing one broker loses nothing.
 REPLICAS_FOR_QUORUM = 3
 TOPIC_ALREADY_EXISTS = 36
+
+Answer = TypeVar("Answer")
 
 
 class Mistake(StrEnum):
@@ -100,6 +104,17 @@ async def admin_client(settings: BrokerSettings) -> AsyncIterator[AIOKafkaAdminC
         await client.close()
 
 
+async def any_node(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """The answer of whichever node is up: the client asks one at random, also of those that have
+    gone away. Raises NodeNotReadyError when none is found in time."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return await ask()
+        except NodeNotReadyError:
+            await asyncio.sleep(RETRY_AFTER_S)
+    return await ask()
+
+
 async def create_topics(
     settings: BrokerSettings,
     partitions: int = 0,
@@ -145,7 +160,7 @@ async def await_leaders(client: AIOKafkaAdminClient, names: set[str]) -> None:
         while True:
             led = {
                 topic["topic"]
-                for topic in await client.describe_topics()
+                for topic in await any_node(client.describe_topics)
                 if topic["partitions"] and all(each["leader"] >= 0 for each in topic["partitions"])
             }
             if names <= led:
@@ -213,7 +228,7 @@ async def _layout(client: AIOKafkaAdminClient, prefix: str) -> dict[str, _Laid]:
     topics by itself."""
     described = {
         topic["topic"].removeprefix(prefix): topic["partitions"]
-        for topic in await client.describe_topics()
+        for topic in await any_node(client.describe_topics)
         if topic["topic"].startswith(prefix)
     }
     ours = [topic.name for topic in TOPICS if topic.name in described]
@@ -221,7 +236,7 @@ async def _layout(client: AIOKafkaAdminClient, prefix: str) -> dict[str, _Laid]:
         return {}
     asked = [ConfigResource(ConfigResourceType.TOPIC, prefix + name) for name in ours]
     configs: dict[str, dict[str, str]] = {}
-    for reply in await client.describe_configs(asked):
+    for reply in await any_node(lambda: client.describe_configs(asked)):
         for resource in reply.to_object()["resources"]:
             if resource["error_code"]:
                 raise for_code(resource["error_code"])(resource["error_message"])

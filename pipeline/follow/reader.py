@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from pipeline.broker.longpoll import pause_empty_fetches
 from pipeline.broker.settings import BrokerSettings
-from pipeline.broker.topics import admin_client
+from pipeline.broker.topics import admin_client, any_node
 from pipeline.errors import BrokerError, TopicMismatch
 
 _FETCH_BYTES = 8 << 20
@@ -82,7 +82,7 @@ class TopicReader:
         """All of every topic. Asked of the broker's administration: a consumer knows only topics
         it has subscribed to, and subscribing to one that is missing may create it."""
         async with admin_client(self._broker) as client:
-            described = await client.describe_topics()
+            described = await any_node(client.describe_topics)
         prefix = self._broker.topics
         known = {
             each["topic"]: sorted(one["partition"] for one in each["partitions"])

@@ -8,7 +8,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 
 from pipeline.broker.kafka import KafkaCluster
-from pipeline.broker.topics import admin_client, await_leaders
+from pipeline.broker.topics import admin_client, any_node, await_leaders, check_topics
 from tests.brokers import KAFKA, TestBroker
 from tests.clients import producer, read, reader
 
@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 async def leader(broker: TestBroker, topic: str) -> int:
     async with admin_client(broker.settings) as client:
-        (described,) = [each for each in await client.describe_topics() if each["topic"] == topic]
+        topics = await any_node(client.describe_topics)
+        (described,) = [each for each in topics if each["topic"] == topic]
         return int(described["partitions"][0]["leader"])
 
 
@@ -41,6 +42,8 @@ async def test_acknowledged_records_outlive_their_leader(
             for number in range(100, 200):
                 await out.send_and_wait("log", b"%d" % number, partition=0)
         assert await leader(three, "log") != lost
+        for _ in range(20):  # the client asks any node, also the one that is gone
+            assert await check_topics(three.settings, prefix="none.") != []
         async with reader(three, TopicPartition("log", 0)) as consumer:
             values = [record.value for record in await read(consumer, 200)]
         assert list(dict.fromkeys(values)) == [b"%d" % number for number in range(200)]
