@@ -24,6 +24,7 @@ from pipeline.decide.transport import (
     nearest_flow,
     overflow_cost,
 )
+from pipeline.state.keyindex import distinct
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Moves:
             owner=owner[arcs],
             over=np.flatnonzero(allowed.node),
             over_site=np.flatnonzero(allowed.site),
-            row=np.unique(owner[arcs]),
+            row=distinct(owner[arcs]),
             limit=np.flatnonzero(node),
             limit_site=np.flatnonzero(site),
         )

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.state.keyindex import distinct
+
 CLASSES = 3
 TOTAL = 10_000
 
@@ -69,5 +71,5 @@ def overflow_cost(part: Transport) -> int:
     """More than any chain of moves: it passes each node and site that may fill up once."""
     first = part.cost[part.offsets[:-1]]
     span = int((part.cost[part.offsets[1:] - 1] - first).max(initial=0))
-    nodes = np.unique(part.node)
-    return (len(nodes) + len(np.unique(nodes // CLASSES)) + 2) * (span + 1)
+    nodes = distinct(part.node)
+    return (len(nodes) + len(distinct(nodes // CLASSES)) + 2) * (span + 1)
