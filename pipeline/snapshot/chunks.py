@@ -18,7 +18,7 @@ keys by content (a zombie's removals would hit chunks that its successor shares)
 content (arrays are changed in place and grow at their end).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +28,6 @@ from pipeline.cut import Cut
 from pipeline.errors import SnapshotError
 from pipeline.state.codec import Fields, Packed, pack, unpack
 
-#: Far below the limit of a message (1 MiB unless told otherwise).
-CHUNK_BYTES = 256 << 10
 _COMMIT = "commit"
 
 #: Section, number of the part, number of the chunk in the part.
@@ -112,13 +110,15 @@ class Chunks:
         before = self._last.chunks if self._last else {}
         placed: dict[Address, Placed] = {}
         chunks: list[tuple[bytes, bytes]] = []
-        for address, data in _cut_up(sections):
-            digest, last = xxhash.xxh3_64_intdigest(data), before.get(address)
-            if last is not None and (last.digest, last.size) == (digest, len(data)):
-                placed[address] = last
-                continue
-            placed[address] = Placed(cut.number, len(data), digest)
-            chunks.append((_key(self._term, address, cut.number), bytes(data)))
+        for name, section in sections.items():
+            for part, number, data, digest in section.pieces:
+                address, size = (name, part, number), len(data)
+                last = before.get(address)
+                if last is not None and (last.digest, last.size) == (digest, size):
+                    placed[address] = last
+                    continue
+                placed[address] = Placed(cut.number, size, digest)
+                chunks.append((_key(self._term, address, cut.number), bytes(data)))
         commit = Commit(self._term, cut, log_next, dict(verified), placed)
         obsolete = sorted(self._known - self._kept - commit.keys)
         return Plan(commit, chunks, (commit.key, _encoded(commit)), obsolete)
@@ -129,13 +129,6 @@ class Chunks:
         self._known.difference_update(plan.obsolete)
         self._kept = plan.commit.keys
         self._known |= self._kept
-
-
-def _cut_up(sections: Mapping[str, Packed]) -> Iterator[tuple[Address, memoryview]]:
-    for name, section in sections.items():
-        for number, part in enumerate(section.parts):
-            for at in range(0, len(part), CHUNK_BYTES):
-                yield (name, number, at // CHUNK_BYTES), part[at : at + CHUNK_BYTES]
 
 
 def restore(held: Mapping[bytes, bytes]) -> tuple[Snapshot | None, list[SnapshotError]]:

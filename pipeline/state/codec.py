@@ -4,19 +4,20 @@ Idea: what a section remembers is mostly columns, so its bytes are those columns
 memory, behind an index that says where each is.
 Format: `edgeSNP` and the format's number in a byte; length of the index (uint64); the index, JSON:
 [section, [[field, dtype, shape] or [field, value], ...]], filled up with spaces; the arrays,
-little-endian, in C order, each filled up with zeros; xxh3_64 of all that. Everything begins at a
-multiple of 8 bytes. The same fields give the same bytes: the order is the caller's, nothing of a
-dictionary's or a hash's.
-Reading checks the sum before it believes anything else; what is damaged, cut off, of another
+little-endian, in C order, each filled up with zeros; the sums: size and xxh3_64 of each piece of at
+most 256 KiB, how many there are, and the xxh3_64 of these. Everything begins at a multiple of 8
+bytes. The same fields give the same bytes: the order is the caller's, nothing of a dictionary's or
+a hash's.
+Reading checks the sums before it believes anything else; what is damaged, cut off, of another
 section or of another format is a SnapshotError that says which.
 Rejected: pickle (runs what it reads); npz (time stamps, a file system in a file); Arrow (no
 matrices, and its bytes change with its version); compression (ten times as slow as the snapshot;
 where bytes matter the log can compress).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +27,12 @@ import xxhash
 from pipeline.errors import SnapshotError
 
 #: Changes with the format, or with the fields of any section.
-FORMAT = 3
+FORMAT = 4
 _MAGIC = b"edgeSNP" + bytes([FORMAT])
 _WORD = 8
+#: What is summed, and written, as one: far below the limit of a message (1 MiB unless told
+#: otherwise).
+PIECE_BYTES = 256 << 10
 _KINDS = "biufS"  # booleans, integers, floats, bytes of fixed size
 
 #: An array, or what JSON can say: None, booleans, integers of 64 bits, floats, text, lists, maps.
@@ -57,22 +61,39 @@ def within(name: str, fields: Mapping[str, Value]) -> dict[str, Value]:
     return {f"{name}.{key}": value for key, value in fields.items()}
 
 
-class Packed:
-    """The bytes of a section, not yet joined: the index, then an array each, then the sum. Arrays
-    are seen where they lie, so it is good only until the section changes; whoever keeps it copies
-    (`bytes`), and whoever wants to know what changed need not."""
+class Piece(NamedTuple):
+    """A piece of a section: the number of its part, its own number there, its bytes, their xxh3."""
 
-    __slots__ = ("checksum", "parts")
+    part: int
+    number: int
+    data: memoryview
+    digest: int
+
+
+class Packed:
+    """The bytes of a section, not yet joined: the index, then two parts for each array (its bytes,
+    and what fills them up), then the sums. Arrays are seen where they lie, so it is good only until
+    the section changes; whoever keeps it copies (`bytes`), and whoever wants to know what changed
+    need not: every piece has its digest, and is read only once for it."""
+
+    __slots__ = ("checksum", "pieces")
 
     def __init__(self, parts: list[memoryview]) -> None:
-        summed = xxhash.xxh3_64()
-        for part in parts:
-            summed.update(part)
-        self.checksum = summed.intdigest()
-        self.parts = [*parts, memoryview(self.checksum.to_bytes(_WORD, "little"))]
+        self.pieces = [piece for number, part in enumerate(parts) for piece in _cut(number, part)]
+        sums = np.array([(len(one.data), one.digest) for one in self.pieces], "<u8").tobytes()
+        sums += len(self.pieces).to_bytes(_WORD, "little")
+        self.checksum = xxhash.xxh3_64_intdigest(sums)
+        tail = sums + self.checksum.to_bytes(_WORD, "little")
+        self.pieces += _cut(len(parts), memoryview(tail))
 
     def __bytes__(self) -> bytes:
-        return b"".join(self.parts)
+        return b"".join(piece.data for piece in self.pieces)
+
+
+def _cut(number: int, part: memoryview) -> Iterator[Piece]:
+    for at in range(0, len(part), PIECE_BYTES):
+        data = part[at : at + PIECE_BYTES]
+        yield Piece(number, at // PIECE_BYTES, data, xxhash.xxh3_64_intdigest(data))
 
 
 def pack(section: str, fields: Mapping[str, Value]) -> Packed:
@@ -87,7 +108,7 @@ def pack(section: str, fields: Mapping[str, Value]) -> Packed:
             raise TypeError(f"{section}.{name}: no dtype for a snapshot: {value.dtype}")
         flat = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<")).reshape(-1)
         index.append([name, flat.dtype.str, list(value.shape)])
-        # Two parts each, also where one is empty: so the n-th part is always of the same field.
+        # Two parts also where one is empty: so the n-th part is always of the same field.
         arrays.append(flat.view(np.uint8).data if flat.size else memoryview(b""))
         arrays.append(memoryview(bytes(-flat.nbytes % _WORD)))
     text = orjson.dumps([section, index])
@@ -103,12 +124,7 @@ def unpack(section: str, data: bytes) -> Fields:
     if data[: len(_MAGIC)] != _MAGIC:
         found = data[len(_MAGIC) - 1 : len(_MAGIC)]
         raise SnapshotError(section, f"of format {found.hex() or 'cut off'}, not {FORMAT:02x}")
-    found_sum, body = checksum_of(data), memoryview(data)[:-_WORD]
-    summed = xxhash.xxh3_64_intdigest(body)
-    if len(data) < 4 * _WORD or summed != found_sum:
-        raise SnapshotError(
-            section, f"damaged: {len(data)} bytes, checksum {found_sum:016x}, theirs {summed:016x}"
-        )
+    body = _checked(section, memoryview(data))
     try:
         start = 2 * _WORD + int.from_bytes(data[_WORD : 2 * _WORD], "little")
         name, index = orjson.loads(body[2 * _WORD : start])
@@ -123,6 +139,22 @@ def unpack(section: str, data: bytes) -> Fields:
 def checksum_of(data: bytes) -> int:
     """The checksum that the bytes of a section carry."""
     return int.from_bytes(data[-_WORD:], "little")
+
+
+def _checked(section: str, data: memoryview) -> memoryview:
+    """What stands before the sums, once every piece has the digest that they say."""
+    count = int.from_bytes(data[-2 * _WORD : -_WORD], "little")
+    sums = data[-(2 + 2 * count) * _WORD : -_WORD]
+    if len(sums) == (1 + 2 * count) * _WORD and len(data) > len(sums) + _WORD:
+        body, at = data[: -len(sums) - _WORD], 0
+        if xxhash.xxh3_64_intdigest(sums) == checksum_of(bytes(data[-_WORD:])):
+            for size, digest in np.frombuffer(sums[:-_WORD], "<u8").reshape(-1, 2).tolist():
+                if xxhash.xxh3_64_intdigest(body[at : at + size]) != digest:
+                    raise SnapshotError(section, f"damaged: the {size} bytes from byte {at} on")
+                at += size
+            if at == len(body):
+                return body
+    raise SnapshotError(section, f"damaged: the sums at the end of its {len(data)} bytes are wrong")
 
 
 def _fields(index: list[list[Value]], data: memoryview) -> Iterable[tuple[str, Value]]:

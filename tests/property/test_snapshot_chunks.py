@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.cut import Cause, Cut
 from pipeline.errors import SnapshotError
-from pipeline.snapshot import chunks
 from pipeline.snapshot.chunks import Chunks, Plan, decoded_commit, is_commit, restore
+from pipeline.state import codec
 from pipeline.state.codec import Packed, pack
 
 Table = dict[bytes, bytes]
@@ -31,7 +31,7 @@ CELLS = st.lists(
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(codec, "PIECE_BYTES", 64)
 
 
 def sections(cell: Mapping[str, list[int]]) -> dict[str, Packed]:

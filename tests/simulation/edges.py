@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from pipeline.snapshot import chunks
+from pipeline.state import codec
 from tests.simulation import toy
 from tests.simulation.clients import Consumer, Producer
 from tests.simulation.trace import Silence, TraceLog
@@ -46,12 +46,12 @@ TOY: dict[str, Any] = {
     "reconcile": toy.reconcile,
     "current": toy.current,
     "decode_chunk": toy.decode_chunk,
-    "CHUNK_BYTES": 64,
+    "PIECE_BYTES": 64,
 }
 
 
 def _modules() -> list[Any]:
-    return [chunks, *(importlib.import_module(f"topologies.{name}") for name in _MODULES)]
+    return [codec, *(importlib.import_module(f"topologies.{name}") for name in _MODULES)]
 
 
 @contextmanager
