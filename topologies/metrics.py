@@ -66,6 +66,7 @@ TABLE = Gauge(
 SNAPSHOT_MS = Histogram(
     "edgesteer_snapshot_ms",
     "Taking a snapshot: how long the next cut may have waited for it.",
+    ["partition"],
     buckets=_MS,
     registry=REGISTRY,
 )

@@ -10,7 +10,7 @@ from pipeline.broker.process import LOOPBACK
 
 WATCHED = ("edgesteer_step_ms", "edgesteer_publish_ms", "edgesteer_snapshot_ms")
 _TOTALS = ("sum", "count", "created")
-#: (metric, cause or nothing, what of it) -> value, all of them counting up.
+#: (metric, cause or partition, what of it) -> value, all of them counting up.
 Reading = Mapping[tuple[str, str, str], float]
 
 
@@ -26,7 +26,9 @@ async def read(port: int) -> Reading:
         if family.name in WATCHED:
             for sample in family.samples:
                 what = sample.labels.get("le") or sample.name.rpartition("_")[2]
-                found[family.name, sample.labels.get("cause", ""), what] = sample.value
+                found[
+                    family.name, sample.labels.get("cause") or sample.labels["partition"], what
+                ] = sample.value
     return found
 
 
@@ -46,7 +48,7 @@ def between(before: Reading, after: Reading) -> dict[str, dict[str, Any]]:
                 float(what) for what in grown if what not in ("sum", "count", "created")
             )
             below = next(bound for bound in bounds if grown[_label(bound)] >= count)
-            name = f"{metric.removeprefix('edgesteer_').removesuffix('_ms')} {cause}".strip()
+            name = f"{metric.removeprefix('edgesteer_').removesuffix('_ms')} {cause}"
             found[name] = {
                 "count": int(count),
                 "mean_ms": round(grown["sum"] / count, 2),
@@ -55,12 +57,9 @@ def between(before: Reading, after: Reading) -> dict[str, dict[str, Any]]:
     return found
 
 
-def total(reading: Reading, metric: str) -> tuple[float, float]:
-    """Sum and count of all causes."""
-    mine = [(what, value) for (name, _, what), value in reading.items() if name == metric]
-    total_ms, count = (
-        sum(value for each, value in mine if each == what) for what in ("sum", "count")
-    )
+def total(reading: Reading, metric: str, which: str) -> tuple[float, float]:
+    """Sum and count of one cause or partition."""
+    total_ms, count = (reading.get((metric, which, what), 0.0) for what in ("sum", "count"))
     return total_ms, count
 
 

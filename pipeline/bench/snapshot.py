@@ -225,10 +225,11 @@ async def _watch(broker: BrokerSettings, partition: int, port: int, seconds: int
     """So many seconds of one worker."""
     began_ms, end = int(time.time() * 1000), time.monotonic() + seconds
     held: list[float] = []
-    total, count = metrics.total(await metrics.read(port), _SNAPSHOT_MS)
+    total, count = metrics.total(await metrics.read(port), _SNAPSHOT_MS, str(partition))
     while time.monotonic() < end:
         await asyncio.sleep(_ASKED_S)
-        last, (total, count) = (total, count), metrics.total(await metrics.read(port), _SNAPSHOT_MS)
+        last, reading = (total, count), await metrics.read(port)
+        total, count = metrics.total(reading, _SNAPSHOT_MS, str(partition))
         if count > last[1]:
             held.append((total - last[0]) / (count - last[1]))
     return {
@@ -237,6 +238,12 @@ async def _watch(broker: BrokerSettings, partition: int, port: int, seconds: int
         "held_worst_ms": round(max(held, default=0.0), 1),
         **await _lateness(broker, partition, began_ms),
     }
+
+
+def lateness_ms(at_ms: int, partition: int) -> int:
+    """How long after the moment of its tick a cut was made; a timer may be a little early."""
+    early_ms = TICK_MS // 4
+    return (at_ms - partition * TICK_MS // PARTITIONS + early_ms) % TICK_MS - early_ms
 
 
 async def _lateness(broker: BrokerSettings, partition: int, began_ms: int) -> dict[str, Any]:
@@ -253,8 +260,7 @@ async def _lateness(broker: BrokerSettings, partition: int, began_ms: int) -> di
                     if topic.topic == STEERING_EPOCHS.name:
                         behind[fields["cut"]] = fields["behind_ms"]
                     elif fields["cause"] == Cause.TICK:
-                        moment_ms = partition * TICK_MS // PARTITIONS
-                        late[fields["number"]] = (fields["at_ms"] - moment_ms) % TICK_MS
+                        late[fields["number"]] = lateness_ms(fields["at_ms"], partition)
     ticks = sorted(late.keys() & behind.keys())
     return {
         "ticks": len(ticks),

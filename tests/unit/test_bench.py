@@ -84,14 +84,19 @@ def test_the_peers_are_those_that_scripts_rely_on() -> None:
     }  # fmt: skip
 
 
-def test_what_has_no_cause_is_measured_as_well() -> None:
+def test_snapshots_are_measured_by_partition() -> None:
     reading = {
-        ("edgesteer_snapshot_ms", "", "sum"): 90.0, ("edgesteer_snapshot_ms", "", "count"): 2.0,
-        ("edgesteer_snapshot_ms", "", "50.0"): 2.0, ("edgesteer_snapshot_ms", "", "+Inf"): 2.0,
+        ("edgesteer_snapshot_ms", "3", "sum"): 90.0, ("edgesteer_snapshot_ms", "3", "count"): 2.0,
+        ("edgesteer_snapshot_ms", "0", "sum"): 1.0, ("edgesteer_snapshot_ms", "0", "count"): 1.0,
     }  # fmt: skip
-    assert metrics.total(reading, "edgesteer_snapshot_ms") == (90.0, 2.0)
-    assert metrics.total(reading, "edgesteer_step_ms") == (0, 0)
-    assert list(metrics.between({}, reading)) == ["snapshot"]
+    assert metrics.total(reading, "edgesteer_snapshot_ms", "3") == (90.0, 2.0)
+    assert metrics.total(reading, "edgesteer_snapshot_ms", "1") == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("late_ms", "seen_ms"), [(0, 0), (30, 30), (749, 749), (-2, -2)])
+def test_a_tick_is_late_by_what_it_is_behind_its_moment(late_ms: int, seen_ms: int) -> None:
+    moment_ms = 1_800_000_000_000 + 3 * snapshot.TICK_MS // snapshot.PARTITIONS
+    assert snapshot.lateness_ms(moment_ms + late_ms, 3) == seen_ms
 
 
 def test_the_log_tells_the_parts_of_a_take_over(tmp_path: Path) -> None:
