@@ -21,6 +21,7 @@ from typing import TypeVar
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, for_code
+from aiokafka.protocol.metadata import MetadataRequest
 
 from pipeline.broker.reach import why_unreachable
 from pipeline.broker.settings import BrokerSettings
@@ -154,18 +155,32 @@ async def create_topics(
 
 
 async def await_leaders(client: AIOKafkaAdminClient, names: set[str]) -> None:
-    """Creation is acknowledged before the partitions have leaders; a client that comes at once
-    would be told that nobody leads them."""
+    """Creation is acknowledged before the partitions have leaders, and before every node knows; a
+    client that comes at once would be told that nobody leads them, or that there are none."""
     async with asyncio.timeout(TIMEOUT_MS / 1000):
         while True:
-            led = {
-                topic["topic"]
-                for topic in await any_node(client.describe_topics)
-                if topic["partitions"] and all(each["leader"] >= 0 for each in topic["partitions"])
-            }
-            if names <= led:
+            if all(names <= led for led in await _led(client)):
                 return
             await asyncio.sleep(0.05)
+
+
+async def _led(client: AIOKafkaAdminClient) -> list[set[str]]:
+    """The topics that have all their leaders, as each node that is up knows it (the client asks one
+    at random: private API of the pinned aiokafka)."""
+    nodes = [each.nodeId for each in client._client.cluster.brokers()]
+    answers = [
+        await client._client.send(node, MetadataRequest(None))
+        for node in nodes
+        if await client._client.ready(node)
+    ]
+    return [
+        {
+            topic["topic"]
+            for topic in answer.to_object()["topics"]
+            if topic["partitions"] and all(each["leader"] >= 0 for each in topic["partitions"])
+        }
+        for answer in answers
+    ] or [set()]
 
 
 async def check_topics(
