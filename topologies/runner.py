@@ -279,8 +279,11 @@ class CellRunner:
             return
         began = perf_counter()
         sections = self.cell.to_sections()
-        plan = self._chunks.plan(sections, cut, self._folded_to, verified)
+        ready = self._chunks.copy_ahead(sections)
+        plan = self._chunks.plan(sections, cut, self._folded_to, verified) if ready else None
         metrics.SNAPSHOT_MS.labels(self.partition).observe((perf_counter() - began) * 1000)
+        if plan is None:
+            return  # some of it was copied; again after the next cut
         self._snapshot_due_at = cut.number + self._snapshots.every_cuts
         self._writing = asyncio.create_task(self._write(self._chunks, plan))
 

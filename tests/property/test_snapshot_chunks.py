@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.cut import Cause, Cut
 from pipeline.errors import SnapshotError
+from pipeline.snapshot import chunks
 from pipeline.snapshot.chunks import Chunks, Plan, decoded_commit, is_commit, restore
 from pipeline.state import codec
 from pipeline.state.codec import Packed, pack
@@ -200,3 +201,39 @@ def test_a_damaged_commit_record_is_told() -> None:
     assert len(wrong) == 1
     with pytest.raises(SnapshotError):
         decoded_commit(b"PK\x03\x04")
+
+
+@given(CELLS, st.integers(0, 400))
+def test_what_was_copied_ahead_is_taken_only_where_it_is_still_so(cells: list, most: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks, "COPY_BYTES", most)
+        table, writer = Table(), Chunks(1, (), ())
+        for number, cell in enumerate(cells, 1):
+            ready = writer.copy_ahead(sections(cell))
+            if ready or number == len(cells):
+                write(table, writer, cell, number)
+                found, wrong = restore(table)
+                assert found is not None
+                assert not wrong
+                assert found.sections == whole(cell)
+
+
+def test_a_cell_that_always_changes_is_written_down_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chunks, "COPY_BYTES", 100)
+    writer = Chunks(1, (), ())
+    ready = [
+        writer.copy_ahead(sections({"routes": [number] * 100})) for number in range(chunks.ATTEMPTS)
+    ]
+    assert ready == [False] * (chunks.ATTEMPTS - 1) + [True]
+
+
+def test_a_large_cell_that_stays_as_it_is_is_copied_some_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chunks, "COPY_BYTES", 500)
+    writer, cell, attempts = Chunks(1, (), ()), {"routes": list(range(200))}, 1
+    while not writer.copy_ahead(sections(cell)):
+        attempts += 1
+    assert 3 <= attempts < chunks.ATTEMPTS
