@@ -46,6 +46,7 @@ class Kept:
         self.child = child
         self.restart_after_s = 0.5
         self.statuses: list[int] = []
+        self.reasons: list[str] = []  # why it ended, where nobody ended it
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -54,7 +55,10 @@ class Kept:
 
     async def _keep(self) -> None:
         while True:
-            self.statuses.append(await self.child.wait())
+            status = await self.child.wait()
+            self.statuses.append(status)
+            if status > 0:
+                self.reasons.append(self.said()[-1])
             await asyncio.sleep(self.restart_after_s)
             await self.child.start()
 
@@ -336,10 +340,11 @@ class Chaos:
         by_name: dict[str, list[float]] = {}
         for each in self.outcomes:
             by_name.setdefault(each.name, []).append(each.silence_s)
-        ends = [status for worker in self.workers for status in worker.statuses]
+        reasons = [reason for worker in self.workers for reason in worker.reasons]
         lines = [
             f"{len(self.outcomes)} faults, {self.kills} kills survived; "
-            f"{sum(status > 0 for status in ends)} workers ended by themselves with a reason",
+            f"{len(reasons)} workers ended by themselves with a reason",
+            *(f"  {reason}" for reason in reasons),
             f"longest silence of a cell: p50 {median(silences):.1f} s, max {max(silences):.1f} s",
         ]
         lines += [
