@@ -29,7 +29,7 @@ test: setup
 	@$(BIN)/python -m pytest $(ARGS)
 
 chaos: setup
-	@EDGESTEER_TEST_BROKER=kafka EDGESTEER_CHAOS_KILLS=$(or $(KILLS),30) $(BIN)/python -m pytest -s -k so_many_kills tests/integration/test_chaos.py $(ARGS)
+	@EDGESTEER_TEST_BROKER=kafka EDGESTEER_CHAOS_KILLS=$(or $(KILLS),30) $(BIN)/python -m pytest -s -k 'so_many_kills or burst' tests/integration/test_chaos.py tests/integration/test_limits.py $(ARGS)
 
 check: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

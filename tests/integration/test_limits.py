@@ -1,6 +1,7 @@
 """What a worker does when the broker fails it: it ends with a reason, or it waits within bounds."""
 
 import asyncio
+import os
 import re
 import time
 from pathlib import Path
@@ -66,6 +67,9 @@ async def test_without_a_broker_a_worker_ends_with_a_reason_and_a_restart_mends_
             await go_on(broker, 3)
 
 
+@pytest.mark.skipif(
+    not os.environ.get("EDGESTEER_CHAOS_KILLS"), reason="measures a process's memory: make chaos"
+)
 async def test_a_burst_that_cannot_be_cut_waits_at_the_broker(
     tmp_path: Path, needs_kafka: None
 ) -> None:
