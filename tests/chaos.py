@@ -16,8 +16,8 @@ from random import Random
 from statistics import median
 from typing import Any
 
+from pipeline.broker.admin import admin_client, any_node
 from pipeline.broker.kafka import KafkaCluster
-from pipeline.broker.topics import admin_client, any_node
 from pipeline.demo.children import Child
 from pipeline.demo.run import CONFIG
 from pipeline.errors import BrokerError

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import NewTopic
 
-from pipeline.broker.topics import admin_client, await_leaders
+from pipeline.broker.admin import admin_client, await_leaders
 from tests.brokers import EMBEDDED, TestBroker, candidates, running
 
 NewTopicMaker = Callable[..., Awaitable[str]]

@@ -9,8 +9,8 @@ import asyncio
 import re
 from typing import Any
 
+from pipeline.broker.admin import TIMEOUT_MS, admin_client
 from pipeline.broker.settings import BrokerSettings
-from pipeline.broker.topics import TIMEOUT_MS, admin_client
 from pipeline.errors import IsolationError
 from schemas.registry import BY_NAME, TOPICS
 

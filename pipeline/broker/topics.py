@@ -10,20 +10,16 @@ Creation never changes a topic that exists: what somebody set on purpose is thei
 what has to change.
 """
 
-import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, for_code
-from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.errors import for_code
 
-from pipeline.broker.reach import why_unreachable
+from pipeline.broker.admin import TIMEOUT_MS, admin_client, any_node, await_leaders
 from pipeline.broker.settings import BrokerSettings
 from pipeline.errors import BrokerError, TopicMismatch
 from schemas.registry import TOPICS, Cleanup, Role, Topic
@@ -31,13 +27,9 @@ from schemas.registry import TOPICS, Cleanup, Role, Topic
 #: The broker's limit is on a batch; half a MiB is the fast size for a cut's effects, and this
 #: leaves room for the widest record beside it.
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
-TIMEOUT_MS = 20_000
-ATTEMPTS, RETRY_AFTER_S = 20, 0.1
 #: From this replication on a write waits for a second copy: losing one broker loses nothing.
 REPLICAS_FOR_QUORUM = 3
 TOPIC_ALREADY_EXISTS = 36
-
-Answer = TypeVar("Answer")
 
 
 class Mistake(StrEnum):
@@ -88,34 +80,6 @@ def configuration(topic: Topic, replication: int) -> dict[str, str]:
     return config
 
 
-@asynccontextmanager
-async def admin_client(settings: BrokerSettings) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client that is started and closed. Raises BrokerError when nobody answers."""
-    client = AIOKafkaAdminClient(**settings.client_kwargs(), request_timeout_ms=TIMEOUT_MS)
-    try:
-        await client.start()
-        yield client
-    except KafkaConnectionError as error:
-        why = await why_unreachable(settings) or str(error)
-        raise BrokerError(f"the broker cannot be reached: {why}") from error
-    except (KafkaError, OSError, TimeoutError) as error:
-        what = str(error) or type(error).__name__
-        raise BrokerError(f"broker {settings.bootstrap}: {what}") from error
-    finally:
-        await client.close()
-
-
-async def any_node(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """The answer of whichever node is up: the client asks one at random, also of those that have
-    gone away. Raises NodeNotReadyError when none is found in time."""
-    for _ in range(ATTEMPTS - 1):
-        try:
-            return await ask()
-        except NodeNotReadyError:
-            await asyncio.sleep(RETRY_AFTER_S)
-    return await ask()
-
-
 async def create_topics(
     settings: BrokerSettings,
     partitions: int = 0,
@@ -152,35 +116,6 @@ async def create_topics(
                 raise BrokerError(f"{name} was not created: {message or for_code(code).__name__}")
         await await_leaders(client, {topic.name for topic in wanted})
     return created
-
-
-async def await_leaders(client: AIOKafkaAdminClient, names: set[str]) -> None:
-    """Creation is acknowledged before the partitions have leaders, and before every node knows; a
-    client that comes at once would be told that nobody leads them, or that there are none."""
-    async with asyncio.timeout(TIMEOUT_MS / 1000):
-        while True:
-            if all(names <= led for led in await _led(client)):
-                return
-            await asyncio.sleep(0.05)
-
-
-async def _led(client: AIOKafkaAdminClient) -> list[set[str]]:
-    """The topics that have all their leaders, as each node that is up knows it (the client asks one
-    at random: private API of the pinned aiokafka)."""
-    nodes = [each.nodeId for each in client._client.cluster.brokers()]
-    answers = [
-        await client._client.send(node, MetadataRequest(None))
-        for node in nodes
-        if await client._client.ready(node)
-    ]
-    return [
-        {
-            topic["topic"]
-            for topic in answer.to_object()["topics"]
-            if topic["partitions"] and all(each["leader"] >= 0 for each in topic["partitions"])
-        }
-        for answer in answers
-    ] or [set()]
 
 
 async def check_topics(
@@ -249,23 +184,30 @@ async def _layout(client: AIOKafkaAdminClient, prefix: str) -> dict[str, _Laid]:
     ours = [topic.name for topic in TOPICS if topic.name in described]
     if not ours:
         return {}
-    asked = [ConfigResource(ConfigResourceType.TOPIC, prefix + name) for name in ours]
+    names = [prefix + name for name in ours]
+    configs = await any_node(lambda: _configs(client, names))
+    return {
+        name: _Laid(
+            len(described[name]),
+            min(len(partition["replicas"]) for partition in described[name]),
+            configs[prefix + name],
+        )
+        for name in ours
+    }
+
+
+async def _configs(client: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Topic -> its settings by their Kafka names. Raises what the broker says of one of them."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     configs: dict[str, dict[str, str]] = {}
-    for reply in await any_node(lambda: client.describe_configs(asked)):
+    for reply in await client.describe_configs(asked):
         for resource in reply.to_object()["resources"]:
             if resource["error_code"]:
                 raise for_code(resource["error_code"])(resource["error_message"])
             entries = resource["config_entries"]
             values = {entry["config_names"]: entry["config_value"] for entry in entries}
-            configs[resource["resource_name"].removeprefix(prefix)] = values
-    return {
-        name: _Laid(
-            len(described[name]),
-            min(len(partition["replicas"]) for partition in described[name]),
-            configs[name],
-        )
-        for name in ours
-    }
+            configs[resource["resource_name"]] = values
+    return configs
 
 
 def _co_partitions(laid_out: Mapping[str, _Laid]) -> int:

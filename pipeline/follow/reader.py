@@ -13,9 +13,9 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from pipeline.broker.admin import admin_client, any_node
 from pipeline.broker.longpoll import pause_empty_fetches
 from pipeline.broker.settings import BrokerSettings
-from pipeline.broker.topics import admin_client, any_node
 from pipeline.errors import BrokerError, TopicMismatch
 
 _FETCH_BYTES = 8 << 20

@@ -7,8 +7,9 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 
+from pipeline.broker.admin import admin_client, any_node, await_leaders
 from pipeline.broker.kafka import KafkaCluster
-from pipeline.broker.topics import admin_client, any_node, await_leaders, check_topics
+from pipeline.broker.topics import check_topics
 from tests.brokers import KAFKA, TestBroker
 from tests.clients import producer, read, reader
 

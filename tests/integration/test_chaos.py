@@ -11,9 +11,10 @@ from random import Random
 import pytest
 from aiokafka.admin import NewTopic
 
+from pipeline.broker.admin import admin_client
 from pipeline.broker.embedded import EmbeddedBroker
 from pipeline.broker.kafka import KafkaCluster
-from pipeline.broker.topics import admin_client, configuration, create_topics
+from pipeline.broker.topics import configuration, create_topics
 from pipeline.follow.follower import Follower, snapshot
 from pipeline.follow.table import SteeringTable
 from pipeline.sim.size import SimSize

@@ -10,9 +10,10 @@ import aiohttp
 import pytest
 from aiokafka.admin import NewTopic
 
+from pipeline.broker.admin import admin_client
 from pipeline.broker.kafka import KafkaCluster
 from pipeline.broker.process import free_ports
-from pipeline.broker.topics import admin_client, configuration, create_topics
+from pipeline.broker.topics import configuration, create_topics
 from pipeline.follow.follower import Follower
 from pipeline.wire.encode import encode
 from schemas.registry import PLAY_EVENTS, STEERING_CUTS, STEERING_EPOCHS

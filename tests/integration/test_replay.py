@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from pipeline.broker.topics import create_topics
+from pipeline.feeds.reports import now_ms
 from pipeline.follow.follower import Follower
 from pipeline.follow.reader import TopicReader
+from pipeline.replay.beginnings import beginnings
 from schemas.registry import TOPICS
 from tests.brokers import TestBroker
 from tests.plane import Plane
@@ -60,8 +62,9 @@ async def test_what_workers_did_folds_again_to_the_same(
             await follower.wait_for(
                 lambda table: any(table.cell(cell).cut >= 4 for cell in cells), PATIENCE_S
             )
-        await plane.kill(0)
-        assert await fleet.wait() == 0
+            await plane.kill(0)
+            assert await fleet.wait() == 0
+            await every_cell_goes_on_behind_a_snapshot(own_broker, follower)
     before = await ends(own_broker)
     broker, file = ("--broker", own_broker.settings.bootstrap), tmp_path / "whole.rec"
     await a_recording_is_equal_twice(broker, file)
@@ -73,6 +76,19 @@ async def test_what_workers_did_folds_again_to_the_same(
     assert status == 0, said
     assert last["cuts"] == last["equal"] > 4 * PARTITIONS
     assert await ends(own_broker) == before  # nothing was written anywhere
+
+
+async def every_cell_goes_on_behind_a_snapshot(broker: TestBroker, follower: Follower) -> None:
+    """Until each cell has a snapshot, and then has made a cut: the second to be closed from now,
+    for the first may be under way."""
+    cells = range(PARTITIONS)
+    async with asyncio.timeout(PATIENCE_S):
+        while len(await beginnings(broker.settings, cells, now_ms())) < PARTITIONS:
+            await asyncio.sleep(0.5)
+    wanted = {cell: follower.table.cell(cell).cut + 2 for cell in cells}
+    await follower.wait_for(
+        lambda table: all(table.cell(cell).cut >= wanted[cell] for cell in cells), PATIENCE_S
+    )
 
 
 async def a_recording_is_equal_twice(broker: tuple[str, ...], file: Path) -> None:
@@ -105,13 +121,13 @@ async def a_part_is_equal(broker: tuple[str, ...], file: Path) -> None:
 
 
 async def a_part_begins_with_a_snapshot(broker: tuple[str, ...], file: Path) -> None:
-    """The last cut alone: from the snapshot before it, and what came after that."""
+    """The last cuts alone: from the snapshot before them, and what came after that."""
     _, epochs, _ = await edgesteer("epochs", *broker)
     newest = min(epoch["at"] for epoch in epochs)
     status, (made,), said = await edgesteer("record", "--from", newest, *broker, str(file))
     assert status == 0, said
-    # Not of every cell: on a busy machine the first one may be written only after that moment.
-    assert any(cell["snapshot_cut"] > 0 for cell in made["cells"].values())
+    assert len(made["cells"]) == PARTITIONS
+    assert all(cell["snapshot_cut"] > 0 for cell in made["cells"].values())
     status, (*_, last), said = await edgesteer("replay", "--lead-in", str(file))
     assert (status, last["different"], last["inputs_incomplete"]) == (0, 0, 0), said
     assert last["equal"] == last["cuts"] > 0

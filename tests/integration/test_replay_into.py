@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from pipeline.broker.admin import admin_client
 from pipeline.broker.settings import BrokerSettings
-from pipeline.broker.topics import admin_client, check_topics, create_topics
+from pipeline.broker.topics import check_topics, create_topics
 from pipeline.cli.main import app
 from pipeline.errors import IsolationError, TopicMismatch
 from pipeline.follow.follower import Follower, snapshot

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import NewTopic
 
+from pipeline.broker.admin import admin_client, await_leaders
 from pipeline.broker.topics import (
     Mistake,
-    admin_client,
-    await_leaders,
     check_topics,
     configuration,
     create_topics,
