@@ -30,6 +30,7 @@ from pipeline.decide.assignment import (
     start,
 )
 from pipeline.decide.greedy import relieve
+from pipeline.decide.lp import SilentHighs
 
 GROUPS, CANDIDATES, SITES, OVERLOADED = 5_000, 20, 1_000, 10
 ROUNDS = 21
@@ -162,8 +163,7 @@ def _whole(problem: Problem) -> float:
     model.a_matrix_.start_ = (np.arange(len(entry) + 1) * 3).astype(np.int32)
     model.a_matrix_.index_ = index.reshape(-1).astype(np.int32)
     model.a_matrix_.value_ = np.ones(index.size)
-    highs = highspy.Highs()
-    highs.setOptionValue("output_flag", False)
+    highs = SilentHighs()
     highs.setOptionValue("threads", 1)
     highs.passModel(model)
     highs.run()

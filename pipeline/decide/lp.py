@@ -20,7 +20,6 @@ F64 = npt.NDArray[np.float64]
 #: Amounts are brought below 2**AMOUNT_BITS: HiGHS's tolerance of 1e-7 is then less than one unit.
 AMOUNT_BITS = 20
 _OPTIONS = {
-    "output_flag": False,
     "threads": 1,
     "parallel": "off",
     "presolve": "off",
@@ -47,6 +46,15 @@ class Programme:
     value: I64
 
 
+class SilentHighs(highspy.Highs):  # type: ignore[misc]  # it has no types
+    """HiGHS enables its callbacks when it is made, which prints a banner on stdout unless it is
+    silent by then; stdout is for what was asked for."""
+
+    def enableCallbacks(self) -> None:  # noqa: N802  (its name for it)
+        self.silent()
+        super().enableCallbacks()
+
+
 class Solver:
     """One programme, and the next with the same A from where the last one ended."""
 
@@ -54,7 +62,7 @@ class Solver:
         finite = asked.upper[np.isfinite(asked.upper)]
         largest = int(finite.max(initial=1.0))
         self._unit = float(1 << max(largest.bit_length() - AMOUNT_BITS, 0))
-        self._highs = highspy.Highs()
+        self._highs = SilentHighs()
         for name, value in _OPTIONS.items():
             self._highs.setOptionValue(name, value)
         self._highs.setOptionValue("simplex_iteration_limit", iterations_max)
