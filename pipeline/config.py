@@ -4,6 +4,7 @@ A cut names its configuration by hash and the fold uses that one, never the one 
 started with (docs/adr/0012). Every constant has its source beside it.
 """
 
+from functools import lru_cache
 from typing import Literal
 
 import orjson
@@ -91,4 +92,10 @@ class SteeringConfig(_Frozen):
 
     def hash(self) -> str:
         """16 hex digits of xxh3_64 over the canonical text."""
-        return xxhash.xxh3_64_hexdigest(self.canonical().encode())
+        return _hash_of(self)
+
+
+@lru_cache(maxsize=64)
+def _hash_of(config: SteeringConfig) -> str:
+    """Asked for at each cut, several times."""
+    return xxhash.xxh3_64_hexdigest(config.canonical().encode())

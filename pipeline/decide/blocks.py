@@ -37,7 +37,7 @@ class Blocks:
             self._versions = (table.version, groups.version)
             self._place(table, groups)
         served = np.flatnonzero(self._slot >= 0)
-        level_bps = demand.level_bps(now_ms)[self._block[served]]
+        level_bps = demand.level_bps(now_ms, self._block[served])
         return _sums(level_bps, self._slot[served], len(groups.alive))
 
     def demand_of(
@@ -47,8 +47,8 @@ class Blocks:
         block's prefix, but no search for its group."""
         self._follow(region, demand, table)
         group, asked = table.groups_of(self._around), table.indices(ids)
-        place = np.full(len(table.group_id) + 1, -1, np.int64)  # the last one stands for "none"
-        place[asked] = np.arange(len(ids))
+        place = np.full(len(table.group_id) + 1, -1, np.int32)  # the last one stands for "none"
+        place[asked] = np.arange(len(ids), dtype=np.int32)
         place[-1] = -1
         at = place[group]
         inside = np.flatnonzero(at >= 0)
@@ -104,7 +104,7 @@ def _inside(changes: Prefixes | None, hi: U64, lo: U64) -> I64:
     return np.flatnonzero(hit)
 
 
-def _sums(values: I64, row: I64, rows: int) -> I64:
+def _sums(values: I64, row: I64 | I32, rows: int) -> I64:
     """Sums of int64[N, 3] by row: int64[rows, 3]."""
     total = np.zeros(rows * CLASSES, np.int64)
     np.add.at(total, (row[:, None] * CLASSES + np.arange(CLASSES)).reshape(-1), values.reshape(-1))

@@ -170,7 +170,9 @@ class RegionTable:
         """The groups (indices) of what `longest` found; -1 where there is none."""
         if not len(self._group):
             return np.full(len(prefixes), NONE, dtype=np.int32)
-        return np.where(prefixes == NONE, np.int32(NONE), self._group[prefixes])
+        found = self._group[prefixes]
+        found[prefixes == NONE] = NONE
+        return found
 
     def indices(self, group_ids: Words) -> Int32:
         """The indices of groups given by id; -1 where one is not known."""

@@ -17,7 +17,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.decide.exact import Optimum
-from pipeline.decide.transport import CLASSES, I64, TOTAL, Bools, Transport, nearest_flow
+from pipeline.decide.transport import (
+    CLASSES,
+    I64,
+    TOTAL,
+    Bools,
+    Transport,
+    by_site,
+    loads_of,
+    nearest_flow,
+)
 
 _FAR = 1 << 30
 #: One for each hop of each ten-thousandth that is left; a bound, never met in tests or simulations.
@@ -32,7 +41,8 @@ def shares_of(best: Optimum) -> I64:
     shares = best.flow // unit[owner]
     reduced = part.cost + best.prices.node[part.node]
     cheapest = reduced == np.minimum.reduceat(reduced, part.offsets[:-1])[owner]
-    work = _Rounding(part, owner, unit, reduced, cheapest, shares, *_limits(part, best.flow))
+    load = loads_of(part, shares * unit[owner])
+    work = _Rounding(part, owner, unit, reduced, cheapest, shares, load, *_limits(part, best.flow))
     left = TOTAL - np.add.reduceat(shares, part.offsets[:-1])
     split = np.flatnonzero(left)
     for row in split[np.argsort(part.key[split], kind="stable")].tolist():
@@ -50,29 +60,28 @@ def shares_of(best: Optimum) -> I64:
 
 def _limits(part: Transport, flow: I64) -> tuple[I64, I64]:
     """Of nodes and sites: their limit, or what `flow` puts above it."""
-    load = np.zeros(len(part.room_class), np.int64)
-    np.add.at(load, part.node, flow)
-    by_site = load.reshape(-1, CLASSES).sum(axis=1)
-    return np.maximum(load, part.room_class), np.maximum(by_site, part.room_site)
+    load = loads_of(part, flow)
+    return np.maximum(load, part.room_class), np.maximum(by_site(load), part.room_site)
 
 
 @dataclass(slots=True)
 class _Rounding:
+    """`load` is what the shares come to at each node, kept up with them."""
+
     part: Transport
     owner: I64
     unit: I64
     reduced: I64
     cheapest: Bools
     shares: I64
+    load: I64
     limit: I64
     limit_site: I64
 
     def room(self) -> I64:
         """What each node may still take; below 0 where it, or its site, has too much."""
-        load = np.zeros(len(self.limit), np.int64)
-        np.add.at(load, self.part.node, self.shares * self.unit[self.owner])
-        site = self.limit_site - load.reshape(-1, CLASSES).sum(axis=1)
-        free: I64 = np.minimum(self.limit - load, np.repeat(site, CLASSES))
+        site = self.limit_site - by_site(self.load)
+        free: I64 = np.minimum(self.limit - self.load, np.repeat(site, CLASSES))
         return free
 
     def place(self, row: int) -> None:
@@ -80,7 +89,7 @@ class _Rounding:
         arcs = np.arange(self.part.offsets[row], self.part.offsets[row + 1])
         arcs = arcs[self.cheapest[arcs]]
         fits = self.room()[self.part.node[arcs]] >= self.unit[row]
-        self.shares[arcs[np.argmax(fits)]] += 1
+        self._give(int(arcs[np.argmax(fits)]), 1)
 
     def push(self, within: Bools) -> bool:
         """Move something from a node that has too much one hop towards room, to one of the arcs
@@ -106,18 +115,20 @@ class _Rounding:
         wanted = -(room[here[best]] // unit[best])
         fitting = room[there[best]] // unit[best]
         amount = min(wanted, self.shares[source[best]], fitting if fitting > 0 else wanted)
-        self.shares[source[best]] -= amount
-        self.shares[target[best]] += amount
+        self._give(int(source[best]), -amount)
+        self._give(int(target[best]), amount)
         return True
+
+    def _give(self, arc: int, amount: int) -> None:
+        """Add ten-thousandths to the share of an arc."""
+        self.shares[arc] += amount
+        self.load[self.part.node[arc]] += amount * self.unit[self.owner[arc]]
 
     def _hops(self, room: I64, within: Bools) -> I64:
         """Of each node: through how many others what comes in has to be passed on."""
         part = self.part
         hops = np.where(room >= self.unit.max(), 0, _FAR)
-        class_full = np.zeros(len(room), np.bool_)
-        load = np.zeros(len(room), np.int64)
-        np.add.at(load, part.node, self.shares * self.unit[self.owner])
-        class_full = self.limit - load < self.unit.max()
+        class_full = self.limit - self.load < self.unit.max()
         carrying = np.flatnonzero(self.shares)
         for _ in range(len(room)):
             far = np.where(within, hops[part.node], _FAR)

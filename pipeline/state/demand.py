@@ -63,6 +63,10 @@ class Demand:
         self._held: Int64 = np.empty(0, dtype=np.int64)  # bucket number that each slot holds
         #: bytes [slot, block, class]; more rows than there are blocks.
         self._ring: Int64 = np.zeros((0, 0, len(CLASSES)), dtype=np.int64)
+        # Bytes [block, class] in the complete buckets as seen from bucket _whole_at: what every
+        # level is taken from. It follows from the ring and is kept up with what is added.
+        self._whole: Int64 = np.zeros((0, len(CLASSES)), dtype=np.int64)
+        self._whole_at = -1
 
     def __len__(self) -> int:
         return len(self.block_region)
@@ -133,19 +137,13 @@ class Demand:
     def level_bps(self, now_ms: int, blocks: Int64 | None = None) -> Int64:
         """int64[blocks, 3]: bits per second by class over the complete buckets of the window; of
         these blocks, or of all."""
-        total = np.zeros((len(self) if blocks is None else len(blocks), len(CLASSES)), np.int64)
         if not self._bucket_ms:
-            return total
-        current = now_ms // self._bucket_ms
-        whole = (self._held < current) & (self._held > current - len(self._held))
-        slots = np.flatnonzero(whole)
-        if blocks is not None:
-            total += self._ring[slots[:, None], blocks].sum(axis=0)
-        else:
-            for slot in slots.tolist():
-                total += self._ring[slot, : len(self)]
-        # total * 8000 // window without its overflow
-        seconds, rest = np.divmod(total, self._window_ms)
+            return np.zeros((len(self) if blocks is None else len(blocks), len(CLASSES)), np.int64)
+        self._look_from(now_ms // self._bucket_ms)
+        total = self._whole[: len(self)] if blocks is None else self._whole[blocks]
+        # total * 8000 // window without its overflow (np.divmod takes several times as long)
+        seconds = total // self._window_ms
+        rest = total - seconds * self._window_ms
         level: Int64 = seconds * 8000 + rest * 8000 // self._window_ms
         return level
 
@@ -161,10 +159,31 @@ class Demand:
         self._index = KeyIndex(np.uint64)
         self._index.intern(keys)
         self._ring = self._ring[:, kept]
+        self._whole_at = -1
         for column in ("block_region", "block_hi", "block_lo", "_last"):
             setattr(self, column, getattr(self, column)[kept])
         self.generation += 1
         return True
+
+    def _complete(self, current: int) -> npt.NDArray[np.bool_]:
+        """Which slots hold a complete bucket of the window, as seen from bucket `current`."""
+        return (self._held < current) & (self._held > current - len(self._held))
+
+    def _look_from(self, current: int) -> None:
+        """Bring `_whole` to bucket `current`: only buckets that begin or cease to count are looked
+        at."""
+        if current == self._whole_at:
+            return
+        now = self._complete(current)
+        if self._whole_at < 0:
+            self._whole, before = np.zeros(self._ring.shape[1:], np.int64), np.zeros_like(now)
+        else:
+            before = self._complete(self._whole_at)
+        for slot in np.flatnonzero(now & ~before).tolist():
+            self._whole += self._ring[slot]
+        for slot in np.flatnonzero(before & ~now).tolist():
+            self._whole -= self._ring[slot]
+        self._whole_at = current
 
     def _add(self, keys: UInt64, cell: UInt64, amount: Int64) -> None:
         """Add `amount` bytes to blocks, in cells class * slots + slot; each pair at most once."""
@@ -175,6 +194,10 @@ class Demand:
             ids[fresh] = self._index.find(keys[fresh])
         classes, slot = (part.astype(np.int64) for part in divmod(cell, _U64(len(self._held))))
         self._ring[slot, ids, classes] += amount
+        if self._whole_at >= 0:
+            late = np.flatnonzero(self._complete(self._whole_at)[slot])
+            where = ids[late].astype(np.int64) * len(CLASSES) + classes[late]
+            np.add.at(self._whole.reshape(-1), where, amount[late])
         for which in range(len(CLASSES)):
             self.bytes[which] += amount[classes == which].sum()
         np.maximum.at(self._last, ids, self._held[slot])
@@ -192,6 +215,7 @@ class Demand:
             ring = np.zeros((slots, max(len(self), room * 3 // 2), width), dtype=np.int64)
             ring[:, :room] = self._ring
             self._ring = ring
+            self._whole_at = -1
 
     def _turn(self, now_ms: int, config: SteeringConfig) -> None:
         """Turn the ring to `now_ms`: slots that hold what has left it begin anew."""
@@ -199,6 +223,8 @@ class Demand:
         if wanted != (self._window_ms, self._bucket_ms):
             self._rebuild(*wanted)
         current, slots = now_ms // self._bucket_ms, len(self._held)
+        if self._whole_at >= 0:
+            self._look_from(current)  # while the ring still holds what has left it
         for number in range(max(int(self._held.max()) + 1, current - slots + 1), current + 1):
             self._ring[number % slots] = 0
             self._held[number % slots] = number
@@ -206,6 +232,7 @@ class Demand:
     def _rebuild(self, window_ms: int, bucket_ms: int) -> None:
         """Another window or bucket: what is in the ring moves to where its buckets begin."""
         held, ring, was_ms = self._held, self._ring, self._bucket_ms
+        self._whole_at = -1
         slots = -(-window_ms // bucket_ms) + 1
         self._window_ms, self._bucket_ms = window_ms, bucket_ms
         self._held = np.full(slots, -1, dtype=np.int64)

@@ -129,6 +129,8 @@ MADE_AGAIN = {
         "PrefixTree._by_id",
         "PrefixTree.version",
         "PrefixTree._news",
+        "Demand._whole",
+        "Demand._whole_at",
     ),
 }
 #: Dictionaries whose order nobody sees.
