@@ -104,9 +104,16 @@ def nearest(problem: Problem) -> I64:
     return first
 
 
-def solve(problem: Problem, first: I64 | None = None, *, exactly: bool = True) -> Solution:
+def solve(
+    problem: Problem,
+    first: I64 | None = None,
+    *,
+    exactly: bool = True,
+    guess: I64 | None = None,
+) -> Solution:
     """Nearest first, and the optimum where that overloads, or spill-over unless `exactly`. `first`
-    is `nearest(problem)` where the caller still has it."""
+    is `nearest(problem)` where the caller still has it; `guess` int64[S, 3]: prices that may be
+    about right (where to look first; the answer is the same)."""
     home = nearest(problem) if first is None else first
     ledger = start(problem, home)
     price = np.zeros_like(ledger.load)
@@ -115,7 +122,7 @@ def solve(problem: Problem, first: I64 | None = None, *, exactly: bool = True) -
         exact = False
         if exactly:
             transport, arcs = _transport(problem, ledger, home)
-            best = optimum(transport)
+            best = optimum(transport, None if guess is None else guess.reshape(-1))
             if best is not None:
                 price = _take(ledger, best, arcs)
             exact = best is not None

@@ -20,20 +20,20 @@ from pipeline.decide.transport import (
     Excess,
     Transport,
     by_site,
-    loads_of,
     nearest_flow,
-    overflow_cost,
+    nearest_loads,
 )
-from pipeline.state.keyindex import distinct
 
 
 @dataclass(frozen=True, slots=True)
 class Moves:
     """The programme of a part. Its columns: the arcs `arc` (moves from the row's first arc), then
-    overflow of the nodes `over`, then of the sites `over_site`. Its rows: `row` (what a row can
-    give), then limits of the nodes `limit` and of the sites `limit_site`."""
+    overflow of the nodes `over`, then of the sites `over_site`. Its rows: `row` (what a row with
+    several moves can give; of a single one it is its upper bound), then limits of the nodes `limit`
+    and of the sites `limit_site`. `big`: what overflow costs."""
 
     part: Transport
+    big: int
     allowed: Excess
     load: I64
     arc: I64
@@ -45,62 +45,56 @@ class Moves:
     limit_site: I64
 
     @classmethod
-    def of(cls, part: Transport) -> "Moves":
-        load = loads_of(part, nearest_flow(part))
-        rows = len(part.supply)
-        owner = np.repeat(np.arange(rows), np.diff(part.offsets))
-        first = np.zeros(len(part.node), np.bool_)
-        first[part.offsets[:-1]] = True
-
-        known = np.zeros(len(load), np.bool_)
-        known[part.node] = True
-
-        def may_fill(arcs: I64) -> tuple[Bools, Bools]:
-            most = load.copy()
-            np.add.at(most, part.node[arcs], part.supply[owner[arcs]])
-            bounded = np.minimum(most, np.maximum(part.room_class, load))
-            node, site = known & (most >= part.room_class), by_site(bounded) >= part.room_site
-            return node, site & known.reshape(-1, CLASSES).any(axis=1)
-
-        arcs = np.flatnonzero(~first)
-        node, site = may_fill(arcs)
-        free = ~(node | np.repeat(site, CLASSES))[part.node]
+    def of(cls, part: Transport, big: int) -> "Moves":
+        """To find the least cost: without the arcs that cannot be part of it."""
+        load = nearest_loads(part)
+        arcs, owner = _away(part)
+        node, site = _may_fill(part, load, arcs, owner)
+        free = ~(node | np.repeat(site, CLASSES))[part.node[arcs]]
         end = part.offsets[1:].copy()
-        np.minimum.at(end, owner[free], np.flatnonzero(free) + 1)
-        arcs = arcs[arcs < end[owner[arcs]]]
-        node, site = may_fill(arcs)
+        np.minimum.at(end, owner[free], arcs[free] + 1)
+        kept = arcs < end[owner]
+        return cls._of(part, big, load, arcs[kept], owner[kept])
+
+    @classmethod
+    def tied(cls, part: Transport, big: int) -> "Moves":
+        """To choose among equally cheap arcs: with all of them."""
+        return cls._of(part, big, nearest_loads(part), *_away(part))
+
+    @classmethod
+    def _of(cls, part: Transport, big: int, load: I64, arcs: I64, owner: I64) -> "Moves":
+        node, site = _may_fill(part, load, arcs, owner)
         allowed = Excess.of(part, load)
         return cls(
             part=part,
+            big=big,
             allowed=allowed,
             load=load,
             arc=arcs,
-            owner=owner[arcs],
+            owner=owner,
             over=np.flatnonzero(allowed.node),
             over_site=np.flatnonzero(allowed.site),
-            row=distinct(owner[arcs]),
+            row=np.flatnonzero(np.bincount(owner, minlength=len(part.supply)) > 1),
             limit=np.flatnonzero(node),
             limit_site=np.flatnonzero(site),
         )
 
     def programme(self) -> Programme:
         """Least cost: of moves against the first arc, and of overflow."""
-        part, arcs = self.part, len(self.arc)
-        big = overflow_cost(part)
+        part = self.part
         cost = part.cost[self.arc] - part.cost[part.offsets[self.owner]]
         overflows = len(self.over) + len(self.over_site)
-        room = self._room()
-        row, column, value = self._matrix()
-        return Programme(
-            cost=np.concatenate([cost, np.full(overflows, big)]),
-            lower=np.zeros(arcs + overflows),
-            upper=self._upper(),
-            low=np.full(len(room), -np.inf),
-            high=room,
-            row=row,
-            column=column,
-            value=value,
+        room, upper = self._room(), self._upper()
+        return self._programme(
+            np.concatenate([cost, np.full(overflows, self.big)]),
+            np.zeros(len(upper)),
+            upper,
+            np.full(len(room), -np.inf),
+            room,
         )
+
+    def _programme(self, cost: I64, lower: F64, upper: F64, low: F64, high: F64) -> Programme:
+        return Programme(cost, lower, upper, low, high, *self._matrix())
 
     def _upper(self) -> F64:
         given = self.part.supply[self.owner]
@@ -125,8 +119,10 @@ class Moves:
         at_site[self.limit_site] = nodes + np.arange(len(self.limit_site))
         overs = len(self.arc) + np.arange(len(self.over))
         overs_site = len(self.arc) + len(self.over) + np.arange(len(self.over_site))
+        of_row = np.full(len(part.supply), -1, np.int64)
+        of_row[self.row] = np.arange(len(self.row))
         parts = [
-            (np.searchsorted(self.row, self.owner), arcs, 1),
+            (of_row[self.owner], arcs, 1),
             (at[to], arcs, 1),
             (at[back], arcs, -1),
             (at_site[to // CLASSES], arcs, 1),
@@ -140,27 +136,31 @@ class Moves:
         real = row >= 0
         return row[real], column[real], value[real]
 
-    def ties(self, prices: Prices) -> tuple[I64, F64, F64, F64, F64]:
-        """Cost, lower, upper, low, high of the programme of the second choice: over the optima
-        alone, which are what agrees with the prices."""
+    def ties(self, prices: Prices) -> Programme:
+        """The second choice: over the optima alone, which are what agrees with the prices."""
         part = self.part
         reduced = part.cost + prices.node[part.node]
         cheapest = np.minimum.reduceat(reduced, part.offsets[:-1])
-        first = reduced[part.offsets[:-1]] == cheapest
+        leaves = reduced[part.offsets[:-1]] != cheapest  # rows that cannot stay where they are
         upper = self._upper()
-        upper[: len(self.arc)] *= (reduced == np.repeat(cheapest, np.diff(part.offsets)))[self.arc]
+        upper[: len(self.arc)] *= reduced[self.arc] == cheapest[self.owner]
         extra = prices.node - np.repeat(prices.site, CLASSES)
         paid = np.concatenate([extra[self.over], prices.site[self.over_site]])
         overs = upper[len(self.arc) :]
         lower = np.zeros(len(upper))
+        single = np.ones(len(part.supply), np.bool_)
+        single[self.row] = False
+        must = np.flatnonzero((single & leaves)[self.owner])
+        lower[must] = upper[must]
         lower[len(self.arc) :] = np.where(paid > prices.none, overs, 0)
         overs[paid < prices.none] = 0
         high = self._room()
-        binds = (~first[self.row], extra[self.limit] > 0, prices.site[self.limit_site] > 0)
+        binds = (leaves[self.row], extra[self.limit] > 0, prices.site[self.limit_site] > 0)
         low = np.where(np.concatenate(binds), high, -np.inf)
         prefer = _preference(part)
         cost = prefer[self.arc] - prefer[part.offsets[self.owner]]
-        return np.concatenate([cost, np.zeros(len(overs), np.int64)]), lower, upper, low, high
+        cost = np.concatenate([cost, np.zeros(len(overs), np.int64)])
+        return self._programme(cost, lower, upper, low, high)
 
     def flow(self, found: I64) -> I64:
         """What each arc of the part carries."""
@@ -169,6 +169,25 @@ class Moves:
         flow[self.arc] = moved
         np.subtract.at(flow, self.part.offsets[self.owner], moved)
         return flow
+
+
+def _away(part: Transport) -> tuple[I64, I64]:
+    """The arcs but each row's first, and their rows."""
+    first = np.zeros(len(part.node), np.bool_)
+    first[part.offsets[:-1]] = True
+    arcs = np.flatnonzero(~first)
+    return arcs, np.repeat(np.arange(len(part.supply)), np.diff(part.offsets) - 1)
+
+
+def _may_fill(part: Transport, load: I64, arcs: I64, owner: I64) -> tuple[Bools, Bools]:
+    """Which nodes and sites could fill up if every row moved to all of its `arcs`."""
+    known = np.zeros(len(load), np.bool_)
+    known[part.node] = True
+    most = load.copy()
+    np.add.at(most, part.node[arcs], part.supply[owner])
+    bounded = np.minimum(most, np.maximum(part.room_class, load))
+    node, site = known & (most >= part.room_class), by_site(bounded) >= part.room_site
+    return node, site & known.reshape(-1, CLASSES).any(axis=1)
 
 
 def _preference(part: Transport) -> I64:

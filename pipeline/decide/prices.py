@@ -20,7 +20,7 @@ from pipeline.decide.transport import (
     Transport,
     by_site,
     loads_of,
-    nearest_flow,
+    nearest_loads,
     overflow_cost,
 )
 
@@ -47,18 +47,20 @@ class _Bounds:
     least: I64
 
 
-def prices_of(part: Transport, flow: I64) -> Prices | None:
-    """Prices that prove `flow` to be optimal; None if it is not."""
-    allowed = Excess.of(part, loads_of(part, nearest_flow(part)))
+def prices_of(
+    part: Transport, flow: I64, arcs: I64 | None = None, big: int | None = None
+) -> tuple[Prices, I64] | None:
+    """Prices that prove `flow` to be optimal among flows on `arcs` alone (ascending, each row's
+    first among them; all unless given), and the arcs of the part that are cheaper by them than what
+    their rows pay: none where it is optimal for the part. None if it is not optimal among `arcs`.
+    `big`: what overflow costs, where the caller knows it."""
+    big = overflow_cost(part) if big is None else big
+    allowed = Excess.of(part, nearest_loads(part))
     load = loads_of(part, flow)
     over = Excess.of(part, load)
-    served = np.add.reduceat(flow, part.offsets[:-1])
-    if (flow < 0).any() or (served != part.supply).any():
-        return None
-    if (over.node > allowed.node).any() or (over.site > allowed.site).any():
+    if not _within(part, flow, allowed, over):
         return None
     # A way out that is never taken stands in for overflow where that is used up.
-    big = overflow_cost(part)
     none = 8 * big
     known = np.zeros(len(load), np.bool_)
     known[part.node] = True
@@ -71,10 +73,46 @@ def prices_of(part: Transport, flow: I64) -> Prices | None:
         np.where(full, np.where(over.node < allowed.node, big, none), 0),
         np.where(over.node > 0, big, 0),
     )
-    found = _greatest(part, flow, bounds, 4 * none)
+    looked_at, carried = (part, flow) if arcs is None else (part.only(arcs), flow[arcs])
+    found = _greatest(looked_at, carried, bounds, 4 * none)
     if found is None or (found[0] < np.where(over.site > 0, big, 0)).any():
         return None
-    return Prices(*found, big)
+    prices = Prices(*found, big)
+    if arcs is None:
+        return prices, np.empty(0, np.int64)
+    paid = np.minimum.reduceat(looked_at.cost + prices.node[looked_at.node], looked_at.offsets[:-1])
+    asked = part.cost + prices.node[part.node]
+    return prices, np.flatnonzero(asked < np.repeat(paid, np.diff(part.offsets)))
+
+
+def proven(part: Transport, flow: I64, prices: Prices) -> bool:
+    """Whether these prices, which prove some flow to be optimal, prove this one as well."""
+    allowed = Excess.of(part, nearest_loads(part))
+    load = loads_of(part, flow)
+    over = Excess.of(part, load)
+    if not _within(part, flow, allowed, over):
+        return False
+    paid = part.cost + prices.node[part.node]
+    least = np.repeat(np.minimum.reduceat(paid, part.offsets[:-1]), np.diff(part.offsets))
+    of_class = prices.node - np.repeat(prices.site, CLASSES)
+    right = (
+        (flow == 0) | (paid == least),
+        (of_class == 0) | (load >= part.room_class),
+        (prices.site == 0) | (by_site(load) >= part.room_site),
+        (of_class <= prices.none) | (over.node == allowed.node),
+        (prices.site <= prices.none) | (over.site == allowed.site),
+        (of_class >= prices.none) | (over.node == 0),
+        (prices.site >= prices.none) | (over.site == 0),
+    )
+    return all(bool(each.all()) for each in right)
+
+
+def _within(part: Transport, flow: I64, allowed: Excess, over: Excess) -> bool:
+    """Whether everybody is served, and nothing above its limit that need not be."""
+    served = np.add.reduceat(flow, part.offsets[:-1])
+    if (flow < 0).any() or (served != part.supply).any():
+        return False
+    return not ((over.node > allowed.node).any() or (over.site > allowed.site).any())
 
 
 def _greatest(part: Transport, flow: I64, bounds: _Bounds, far: int) -> tuple[I64, I64] | None:

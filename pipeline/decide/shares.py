@@ -184,7 +184,8 @@ class RegionShares:
         groups, problem = self.groups, part.problem
         home = groups.home[part.slots]
         first = np.where(home >= 0, problem.offsets[:-1, None] + home, -1)
-        solution = solve(problem, first, exactly=exactly)
+        guess = self.sites.longer(len(now.site_bps)).price
+        solution = solve(problem, first, exactly=exactly, guess=guess)
         old, new = groups.shares[part.entries], solution.shares
         differs = np.flatnonzero(old.reshape(-1) != new.reshape(-1))
         differs = differs[~_pace(solution.load, problem, old, new, differs, min_shift)]

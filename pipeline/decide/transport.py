@@ -1,6 +1,6 @@
 """The transportation problem of shares: who asks for how much, what it costs where, what fits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,16 @@ class Transport:
     room_class: I64
     room_site: I64
 
+    def only(self, arcs: I64) -> "Transport":
+        """The same with these arcs alone (ascending, each row's first among them)."""
+        return replace(
+            self,
+            offsets=np.searchsorted(arcs, self.offsets),
+            node=self.node[arcs],
+            cost=self.cost[arcs],
+            held=self.held[arcs],
+        )
+
 
 def nearest_flow(part: Transport) -> I64:
     """Everybody at the nearest node."""
@@ -42,8 +52,15 @@ def nearest_flow(part: Transport) -> I64:
 
 
 def loads_of(part: Transport, flow: I64) -> I64:
+    load, some = np.zeros(len(part.room_class), np.int64), np.flatnonzero(flow)
+    np.add.at(load, part.node[some], flow[some])
+    return load
+
+
+def nearest_loads(part: Transport) -> I64:
+    """The load of the nodes with everybody at the nearest."""
     load = np.zeros(len(part.room_class), np.int64)
-    np.add.at(load, part.node, flow)
+    np.add.at(load, part.node[part.offsets[:-1]], part.supply)
     return load
 
 

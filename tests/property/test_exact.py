@@ -8,7 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.decide import exact, lp
+from pipeline.decide.assignment import NO_ROOM
 from pipeline.decide.exact import Optimum, optimum
+from pipeline.decide.prices import proven
 from pipeline.decide.rounding import shares_of
 from pipeline.decide.transport import CLASSES, TOTAL, Transport, nearest_flow, overflow_cost
 
@@ -241,6 +243,43 @@ def test_whichever_optimum_the_solver_meets_first_the_answer_is_the_same(
         assert again is not None
         assert (one.flow == again.flow).all()
         assert (one.prices.node == again.prices.node).all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(SEEDS)
+def test_a_guess_says_where_to_look_first_and_nothing_of_the_answer(seed: int) -> None:
+    case = made(seed)
+    assume(overloaded(case))
+    count = np.diff(case.offsets)  # a later place costs more, as in a table
+    rank = np.arange(len(case.node)) - np.repeat(case.offsets[:-1], count)
+    case = replace(case, cost=case.cost * 20 + rank)
+    one = optimum(case)
+    assert one is not None
+    rng = np.random.default_rng(seed)
+    wild = rng.choice([0, 1, 19, 20, 400, NO_ROOM], len(case.room_class))
+    for guess in (np.zeros_like(wild), one.prices.node, one.prices.node // 2, wild):
+        other = optimum(case, guess)
+        assert other is not None
+        assert (whole_flow(case, one) == whole_flow(case, other)).all()
+        assert proven(other.part, other.flow, other.prices)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SEEDS)
+def test_what_proves_one_optimum_proves_no_other_flow_that_costs_more(seed: int) -> None:
+    case = made(seed)
+    assume(overloaded(case))
+    best = optimum(case)
+    assert best is not None
+    part, rng = best.part, np.random.default_rng(seed)
+    assert proven(part, best.flow, best.prices)
+    row = int(rng.integers(len(part.supply)))
+    arcs = np.arange(part.offsets[row], part.offsets[row + 1])
+    moved = best.flow.copy()
+    moved[arcs] = 0
+    moved[rng.choice(arcs)] = part.supply[row]
+    if proven(part, moved, best.prices):
+        assert cost_of(part, moved) == cost_of(part, best.flow)
 
 
 @settings(max_examples=300, deadline=None)
