@@ -22,7 +22,7 @@ from pipeline.effects import Effects, EpochDraft, Record, VerdictRow
 from pipeline.memory import Memory
 from pipeline.reasons import Reason
 from pipeline.regions import Region, Staged
-from pipeline.state.health import REASONS, ApplianceState, Service
+from pipeline.state.health import FULL, REASONS, ApplianceState, Service
 from pipeline.wire.encode import encode
 from pipeline.wire.rows import Account, TopicRows
 from schemas.registry import (
@@ -45,6 +45,7 @@ _HEALTHY = np.isin(
     ],
 )
 _WITHDRAWN = np.isin(np.arange(len(Service)), [Service.DRAINING, Service.FAILED])
+_COMPARED = np.isin(np.arange(len(ApplianceState)), [ApplianceState.UP, ApplianceState.SATURATED])
 _SESSION_NEWS = ("PeerUp", "PeerDown")
 
 
@@ -96,7 +97,7 @@ def step(cell: Cell, rows: Mapping[str, TopicRows], cut: Cut, config: SteeringCo
     cell.sites.grow(len(fleet.sites))
     staged.verdicts += evaluate(cell.health, fleet, cut.at_ms, config)
     usable = cell.health.usable_bps(fleet, cut.at_ms, config)
-    weights = _weigh(cell, usable, config, staged.verdicts)
+    weights = _weigh(cell, usable, cut, config, staged.verdicts)
     cell.eligibility = decide_eligibility(_appliances(cell, usable))
     changed, verdicts = cell.sites.eligibility(
         fleet.sites.names, fleet.site_alive, cell.eligibility
@@ -198,7 +199,7 @@ def _appliances(cell: Cell, usable: I64) -> Appliances:
 
 
 def _weigh(
-    cell: Cell, usable: I64, config: SteeringConfig, verdicts: list[VerdictRow]
+    cell: Cell, usable: I64, cut: Cut, config: SteeringConfig, verdicts: list[VerdictRow]
 ) -> list[Record]:
     """Records of the sites whose weights, states or reasons changed; tombstones of sites that
     left."""
@@ -211,10 +212,15 @@ def _weigh(
         usable_bps=usable,
         healthy=_HEALTHY[health.state],
         withdrawn=_WITHDRAWN[health.service],
+        load=np.where(_COMPARED[health.state], np.rint(health.load * FULL), -1).astype(np.int64),
         mark=health.state.astype(np.int64) << 8 | health.reason,
     )
     found = cell._weigher.weigh(
-        members, fleet.version, config.assignment.min_shift, config.health.panic_below
+        members,
+        fleet.version,
+        config.assignment.min_shift,
+        config.health.panic_below,
+        balance=cut.cause is not Cause.URGENT,
     )
     verdicts += cell.sites.weighed(fleet.sites.names, found)
     records = []

@@ -160,6 +160,7 @@ def _appliance(facts: ApplianceFacts) -> dict[str, Any]:
         "since": iso(facts.since_ms) if facts.since_ms else None,
         "service": facts.service,
         "utilisation": facts.utilisation,
+        "load": facts.load,
         "usable_bps": facts.usable_bps,
         "capacity_bps": facts.capacity_bps,
         "records": {

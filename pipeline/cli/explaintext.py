@@ -111,7 +111,7 @@ def _tell_appliances(found: Explanation) -> None:
         for one in told[:APPLIANCES_MAX]:
             weight = percent(weights[one.appliance]) if one.appliance in weights else "-"
             since = _time(one.since_ms) if one.since_ms else "-"
-            state = [one.state, one.reason, since, f"{one.utilisation:.2f}"]
+            state = [one.state, one.reason, since, f"{one.load:.2f}"]
             records = [_record(one.change), _record(one.report)]
             rows.append([name, one.appliance, weight, *state, *records])
             name = ""

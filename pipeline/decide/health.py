@@ -92,7 +92,7 @@ def _in(health: Health, *states: ApplianceState) -> Bool:
 
 def _watch(health: Health, now_ms: int, config: SteeringConfig) -> None:
     """What has to be remembered between cuts: since when load is low, and who is suppressed."""
-    below = health.utilisation < config.health.saturated_leave
+    below = health.load < config.health.saturated_leave
     started = np.where(health.below_since_ms > 0, health.below_since_ms, now_ms)
     health.below_since_ms = np.where(below, started, 0)
     if health.penalty.any() or health.suppressed.any():
@@ -152,7 +152,7 @@ def _signals(
         Signal.RECOVERED: fresh & (health.good_run >= limits.recover_reports),
         Signal.OK_REPORT: says_ok,
         Signal.RAMP_DONE: fresh & ramp_done,
-        Signal.OVER_TARGET: fresh & (health.utilisation >= limits.saturated_enter),
+        Signal.OVER_TARGET: fresh & (health.load >= limits.saturated_enter),
         Signal.RELIEVED: fresh & relieved,
     }
     due = np.zeros(len(fresh), dtype=np.bool_)
@@ -196,7 +196,7 @@ def _detail(
     """The numbers that a change rests on."""
     limits = config.health
     errors, requests = health.errors[row], health.requests[row]
-    load = f"utilisation {health.utilisation[row]:.3f}"
+    load = f"load {health.load[row]:.3f}"
     silent_s, stale_s = (now_ms - health.heard_ms[row]) / 1000, limits.stale_after_ms / 1000
     below_s = (now_ms - health.below_since_ms[row]) / 1000
     match signal:

@@ -1,7 +1,8 @@
 """Weights inside a site: how its load is spread over unlike machines.
 
-Idea: 10,000 seats are shared out over the appliances' usable capacities as a parliament's are over
-votes, so that unlike machines fill evenly and the sum is exact.
+Idea: 10,000 seats are shared out over the appliances' usable capacities, as measured, as a
+parliament's are over votes, so that unlike machines fill evenly and the sum is exact. Until their
+loads are equal, capacities lean (balance.py).
 
 Rule: Sainte-Laguë (Webster): the next seat goes to the highest capacity / (2 * seats + 1), ties to
 the appliance id that sorts first. Every seat has one place in that total order and the first 10,000
@@ -31,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.assignment import I32, I64, Bools
+from pipeline.decide.balance import FULL, leans
 from pipeline.state.codec import Packed, pack, unpack
 
 TOTAL = 10_000
@@ -92,7 +94,8 @@ class Spread(StrEnum):
 class Members:
     """Columns of all N appliances by id: names; site int32[N], -1 for those that do not live;
     capacity_bps (inventory) and usable_bps int64[N]; healthy bool[N]: in a state that takes load;
-    withdrawn bool[N]: out by its own report; mark int64[N]: changes when state or reason does."""
+    withdrawn bool[N]: out by its own report; load int64[N]: of its bottleneck, in ten-thousandths,
+    -1 where it is not to be compared; mark int64[N]: changes when state or reason does."""
 
     names: Sequence[str]
     site: I32
@@ -100,6 +103,7 @@ class Members:
     usable_bps: I64
     healthy: Bools
     withdrawn: Bools
+    load: I64
     mark: I64
 
 
@@ -125,6 +129,7 @@ class Weigher:
         self._weight: I64 = np.empty(0, np.int64)
         self._usable: I64 = np.empty(0, np.int64)
         self._mark: I64 = np.empty(0, np.int64)
+        self._lean: I64 = np.empty(0, np.int64)
 
     def to_bytes(self) -> Packed:
         """All of it for a snapshot; nothing is left to be made again."""
@@ -140,6 +145,7 @@ class Weigher:
                 "weight": self._weight,
                 "usable": self._usable,
                 "mark": self._mark,
+                "lean": self._lean,
             },
         )
 
@@ -149,6 +155,7 @@ class Weigher:
         weigher, fields = cls(), unpack("weigher", data)
         weigher._version, weigher._weight = fields["version"], fields["weight"]
         weigher._usable, weigher._mark = fields["usable"], fields["mark"]
+        weigher._lean = fields["lean"]
         ends = np.cumsum(fields["count"])
         members = np.split(fields["member"], ends[:-1]) if len(ends) else []
         weigher._by_site = dict(zip(fields["site"].tolist(), members, strict=True))
@@ -159,10 +166,16 @@ class Weigher:
         return set(self._by_site)
 
     def weigh(
-        self, asked: Members, version: int, min_shift: int, panic_below: float
+        self,
+        asked: Members,
+        version: int,
+        min_shift: int,
+        panic_below: float,
+        *,
+        balance: bool = True,
     ) -> list[Weighed]:
         """New weights of the sites that need them, by site id; `version` is the inventory's, whose
-        change weighs every site again."""
+        change weighs every site again. Measured loads are taken into account only if `balance`."""
         if version != self._version or len(asked.names) != len(self._weight):
             self._version = version
             self._regroup(asked)
@@ -170,14 +183,28 @@ class Weigher:
         else:
             moved = np.abs(asked.usable_bps - self._usable)
             shifted = moved > self._usable // TOTAL * min_shift
-            hit = ((asked.mark != self._mark) | shifted) & (asked.site >= 0)
-            stirred = np.unique(asked.site[hit])
+            placed = asked.site >= 0
+            marked = np.unique(asked.site[(asked.mark != self._mark) & placed])
+            if balance:
+                shifted |= self._balance(asked, marked)
+            hit = np.unique(asked.site[shifted & placed])
+            stirred = np.union1d(marked, hit)
         return [self._weigh(asked, site, panic_below) for site in stirred.tolist()]
+
+    def _balance(self, asked: Members, marked: I32) -> Bools:
+        """Take over what appliances lean by now; whose changed. Not at a site where a state has
+        just changed: of who fails only its own share moves in that cut (L6)."""
+        lean = leans(asked.site, asked.usable_bps, asked.load, self._weight, self._lean)
+        calm = ~np.isin(asked.site, marked)
+        changed: Bools = (lean != self._lean) & calm
+        self._lean[changed] = lean[changed]
+        return changed
 
     def _regroup(self, asked: Members) -> None:
         size = len(asked.names)
         longer = np.zeros(size - len(self._weight), np.int64)
         self._weight = np.concatenate([self._weight, longer])
+        self._lean = np.concatenate([self._lean, longer + FULL])
         self._usable, self._mark = asked.usable_bps.copy(), asked.mark.copy()
         living = np.flatnonzero(asked.site >= 0).tolist()
         by_site: dict[int, list[int]] = {}
@@ -191,15 +218,17 @@ class Weigher:
         counted = ~asked.withdrawn[ids]
         healthy = int((asked.healthy[ids] & counted).sum())
         panic = healthy < panic_below * int(counted.sum())
-        believed = np.where(counted, asked.capacity_bps[ids], 0) if panic else asked.usable_bps[ids]
+        usable, lean = asked.usable_bps[ids].tolist(), self._lean[ids].tolist()
+        leant = [bps * share for bps, share in zip(usable, lean, strict=True)]  # beyond 64 bits
+        believed = np.where(counted, asked.capacity_bps[ids], 0).tolist() if panic else leant
         bases = (
             (Spread.PANIC if panic else Spread.BY_HEALTH, believed),
-            (Spread.LAST_GOOD, self._weight[ids]),  # as they are, unless a member left
-            (Spread.LAST_GOOD, asked.capacity_bps[ids]),  # there never were any
-            (Spread.LAST_GOOD, np.ones(len(ids), np.int64)),
+            (Spread.LAST_GOOD, self._weight[ids].tolist()),  # as they are, unless a member left
+            (Spread.LAST_GOOD, asked.capacity_bps[ids].tolist()),  # there never were any
+            (Spread.LAST_GOOD, [1] * len(ids)),
         )
         spread, weights = next(
-            (spread, seats) for spread, basis in bases if any(seats := apportion(basis.tolist()))
+            (spread, seats) for spread, basis in bases if any(seats := apportion(basis))
         )
         self._weight[ids] = weights
         return Weighed(

@@ -147,6 +147,7 @@ class Facts:
             since_ms=int(health.since_ms[row]),
             service=Service(health.service[row]).name,
             utilisation=round(float(health.utilisation[row]), 4),
+            load=round(float(health.load[row]), 4),
             usable_bps=int(self._usable_bps[row]),
             capacity_bps=int(self._cell.fleet.appliance_capacity_bps[row]),
             inventory=self.thing("appliance", name),

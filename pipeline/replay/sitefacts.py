@@ -18,8 +18,8 @@ class SiteLoad:
 
 @dataclass(frozen=True, slots=True)
 class ApplianceFacts:
-    """`since_ms`: in this state; `change`: the report that brought it there, as its verdict `told`
-    says."""
+    """`since_ms`: in this state; `utilisation` of the port, `load` of the bottleneck, smoothed;
+    `change`: the report that brought it there, as its verdict `told` says."""
 
     appliance: str
     state: str
@@ -27,6 +27,7 @@ class ApplianceFacts:
     since_ms: int
     service: str
     utilisation: float
+    load: float
     usable_bps: int
     capacity_bps: int
     inventory: Origin

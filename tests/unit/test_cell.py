@@ -354,7 +354,7 @@ def test_what_tools_ask_of_a_cell(plane: Plane) -> None:
         plane.cell.demand_bps().sum(), rel=1e-3
     )
     egress_bps, capacity_bps = plane.cell.measured_bps()
-    assert set(egress_bps.tolist()) == {3 * 3 * GBPS}
+    assert set(egress_bps.tolist()) == {3 * GBPS}
     assert set(capacity_bps.tolist()) == {60 * GBPS}
 
 

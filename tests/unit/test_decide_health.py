@@ -53,7 +53,7 @@ def provoke(  # noqa: C901 (one case a signal)
     health, now_ms, limits = world.health, world.now_ms, world.config.health
     health.state[0], health.reason[0] = state, CODE[Reason.PROMOTED]
     health.heard_ms[:] = now_ms
-    health.utilisation[0], health.ramp_from_ms[0] = 0.9, now_ms
+    health.load[0], health.ramp_from_ms[0] = 0.9, now_ms
     health.good_run[0] = health.bad_run[0] = 0
     # An appliance that is OK says so: what else it says must come from the signal.
     says = {S.FILLING: Service.FILLING, S.DRAINING: Service.DRAINING, S.DOWN: Service.FAILED}
@@ -84,9 +84,9 @@ def provoke(  # noqa: C901 (one case a signal)
         case Signal.RAMP_DONE:
             health.ramp_from_ms[0] = now_ms - limits.slow_start_ms
         case Signal.OVER_TARGET:
-            health.utilisation[0] = limits.saturated_enter
+            health.load[0] = limits.saturated_enter
         case Signal.RELIEVED:
-            health.utilisation[0] = 0.5
+            health.load[0] = 0.5
             health.below_since_ms[0] = now_ms - limits.saturated_leave_after_ms
     return evaluate(health, world.fleet, now_ms, world.config)
 
@@ -254,7 +254,7 @@ def test_saturation_has_hysteresis_in_level_and_in_time() -> None:
     def load(share: float, seconds: int) -> list[VerdictRow]:
         verdicts = []
         for _ in range(seconds):
-            health.utilisation[0] = share
+            health.utilisation[0] = health.load[0] = share
             verdicts += world.cut(report("a0", egress_bps=int(share * FULL_BPS)), after_ms=1_000)
         return verdicts
 

@@ -92,6 +92,7 @@ def members(usable: list[int], **changes: object) -> Members:
         usable_bps=np.array(usable, np.int64),
         healthy=np.array(usable) > 0,
         withdrawn=np.zeros(size, bool),
+        load=np.full(size, -1, np.int64),
         mark=np.zeros(size, np.int64),
     )
     return replace(base, **changes)  # type: ignore[arg-type]
