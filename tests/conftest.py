@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka.admin import NewTopic
+from hypothesis import settings
 
 from pipeline.broker.admin import admin_client, await_leaders
 from tests.brokers import EMBEDDED, TestBroker, candidates, running
@@ -23,6 +24,11 @@ NewTopicMaker = Callable[..., Awaitable[str]]
 
 _BROKER_FIXTURES = {"broker", "own_broker", "new_topic"}
 _ran_on = pytest.StashKey[list[str]]()
+
+
+#: How long an example takes says nothing: it would fail on a busy machine.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
