@@ -1,8 +1,11 @@
-"""How much each client network draws, by traffic class: bytes per block in a ring of time buckets.
+"""How much each client network wants, by traffic class: bytes per block in a ring of time buckets.
 
 Idea: a million plays a second end up in a few thousand numbers, so a row must cost no Python
 object and be looked up only after the rows of one block have been added up. A block is a /24 of
 IPv4 or a /48 of IPv6 in a region: with its region it packs into one 64-bit key.
+What a play wants is what it received and what a stall kept from it: bitrate x stall. By what
+arrives alone a full site would look as if it were asked for just what it can send, and nothing
+would ever be planned elsewhere (docs/adr/0025).
 Rule: rows go by their own time into buckets of demand_bucket_ms; the level is what the complete
 buckets of the last demand_window_ms hold. What is older than the ring is counted and folded
 without effect; a clock ahead counts as now. A play belongs to the region of the appliance that
@@ -29,6 +32,8 @@ from pipeline.state.keyindex import KeyIndex, distinct
 from pipeline.wire.address import halves
 from pipeline.wire.rows import OFFSET, Account, TopicRows, passing
 
+#: What a stall kept from a play counts for so much of it: more is no report of a heartbeat's time.
+STALL_MAX_MS = 60_000
 #: A block that nobody was served in for so long is forgotten (at the next compaction).
 IDLE_MS = 600_000
 
@@ -56,7 +61,7 @@ class Demand:
         self.block_lo: UInt64 = np.empty(0, dtype=np.uint64)
         self.generation = 0
         self.starts: Int64 = np.zeros(len(CLASSES), dtype=np.int64)  # sessions begun, ever
-        self.bytes: Int64 = np.zeros(len(CLASSES), dtype=np.int64)  # received, ever
+        self.bytes: Int64 = np.zeros(len(CLASSES), dtype=np.int64)  # wanted, ever
         self._index = KeyIndex(np.uint64)
         self._last: Int64 = np.empty(0, dtype=np.int64)  # newest bucket in which a block drew
         self._window_ms = self._bucket_ms = 0
@@ -128,7 +133,7 @@ class Demand:
         account.note(Noted.UNPLACED_PLAY, int(unplaced.sum()))
         slot = bucket % len(self._held)
         cell = classes.astype(np.uint64) * _U64(len(self._held)) + slot.astype(np.uint64)
-        amount = frame.get_column("bytes").to_numpy()[kept]
+        amount = _wanted_bytes(frame)[kept]
         lost = late | (region < 0)
         if lost.any():
             keys, cell, amount = keys[~lost], cell[~lost], amount[~lost]
@@ -248,6 +253,21 @@ class Demand:
             if number >= 0 and moved > newest - slots:
                 self._ring[moved % slots] += ring[slot]
         self._last = self._last * was_ms // bucket_ms
+
+
+def _wanted_bytes(frame: pl.DataFrame) -> Int64:
+    """Of each play: what it received, and what it would have received in the time it stalled."""
+    received, bitrate, stall = (
+        frame.get_column(name).to_numpy() for name in ("bytes", "bitrate_bps", "stall_ms")
+    )
+    stalled = np.flatnonzero(stall > 0)
+    if not len(stalled):
+        return received
+    wanted: Int64 = received.copy()
+    stalled_ms = np.minimum(stall[stalled], STALL_MAX_MS)
+    bitrate_bps = np.clip(bitrate[stalled], 0, screens.BPS_MAX)
+    wanted[stalled] += np.minimum(bitrate_bps * stalled_ms // 8000, screens.BYTES_MAX)
+    return wanted
 
 
 def _blocks(keys: UInt64) -> tuple[Int32, UInt64, UInt64]:

@@ -63,6 +63,24 @@ def test_plays_add_up_by_block_and_class() -> None:
     assert demand.block_region.tolist() == [0] * 4
 
 
+def test_what_a_stall_kept_from_a_play_is_wanted_as_well() -> None:
+    """Else a full site would seem to be asked for what it can send, and no more."""
+    demand = Demand()
+    fold(
+        demand,
+        # ten seconds at 6 Mbit/s, of which four stalled: 4.5 MB came, 7.5 MB were wanted
+        play("198.18.1.7", amount=4_500_000, bitrate_bps=6_000_000, stall_ms=4_000, event="STALL"),
+        play("198.18.2.7", amount=7_500_000, bitrate_bps=6_000_000),
+        # a stall counts for a minute at most: 60 s of 8 kbit/s
+        play("198.18.3.7", amount=0, bitrate_bps=8_000, stall_ms=10**12),
+    )
+    assert levels(demand) == {
+        "198.18.1.0": [1_000_000, 0, 0],
+        "198.18.2.0": [1_000_000, 0, 0],
+        "198.18.3.0": [8_000, 0, 0],
+    }
+
+
 def test_only_complete_buckets_of_the_window_count() -> None:
     demand = Demand()
     fold(demand, play("198.18.1.7", amount=60_000))
