@@ -14,7 +14,8 @@ import numpy as np
 
 from pipeline.config import SteeringConfig
 from pipeline.cut import Cause, Cut
-from pipeline.decide.assignment import CLASSES, I64, Bools
+from pipeline.decide.assignment import CLASSES, I64, TOTAL, Bools
+from pipeline.decide.duty import only_there
 from pipeline.decide.eligibility import Appliances, decide_eligibility
 from pipeline.decide.health import evaluate
 from pipeline.decide.weights import Members, Spread, Weighed
@@ -98,10 +99,16 @@ def step(cell: Cell, rows: Mapping[str, TopicRows], cut: Cut, config: SteeringCo
     staged.verdicts += evaluate(cell.health, fleet, cut.at_ms, config)
     usable = cell.health.usable_bps(fleet, cut.at_ms, config)
     weights = _weigh(cell, usable, cut, config, staged.verdicts)
-    cell.eligibility = decide_eligibility(_appliances(cell, usable))
+    admitted, going = fleet.drains.admitted(
+        fleet.sites, fleet.site_region, fleet.regions, cut.at_ms
+    )
+    crossed, verdicts = cell.duties.take(fleet.sites.names, fleet.site_alive, admitted, going)
+    staged.verdicts += verdicts
+    cell.eligibility = decide_eligibility(_appliances(cell, usable, admitted))
     changed, verdicts = cell.sites.eligibility(
         fleet.sites.names, fleet.site_alive, cell.eligibility
     )
+    changed |= crossed
     staged.verdicts += verdicts
     exact = {index: region.shares.sites.exact for index, region in cell.regions.items()}
     if cut.cause is Cause.URGENT:
@@ -145,7 +152,7 @@ def _fold(
             continue  # nothing and an empty chunk are the same
         account.arrive(arrived)
         if topic is FLEET_INVENTORY:
-            fleet.fold(arrived, cell.partition, cell.partitions, account)
+            fleet.fold(arrived, cell.partition, cell.partitions, now_ms, account)
         elif topic is BGP_ROUTES:
             cell.routes.fold(arrived, now_ms, config, account, fleet)
             cell._cause |= any(name in arrived.frames for name in _SESSION_NEWS)
@@ -169,20 +176,26 @@ def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> No
     for index, name in enumerate(fleet.regions.names):
         if index not in cell.regions and fleet.region_alive[index]:
             cell.regions[index] = Region(index, name, cell.ledger)
+    planned = False
     for index, region in cell.regions.items():
         change = region.table.update(cell.routes, fleet, cell.paths, config)
         touched = region.take(change, cell.now_ms, cause, config, out)
         if region.plan(cell.demand, cell.eligibility, changed, touched, cell.now_ms, config):
+            planned = True
             out.verdicts += cell.sites.loads(
                 fleet.sites.names,
                 (fleet.site_region == index) & fleet.site_alive,
+                cell.eligibility.admitted < TOTAL,
                 region.shares.sites.longer(len(fleet.sites)),
                 cell.now_ms,
                 config.health.saturated_leave_after_ms,
             )
+    if planned:
+        groups = [only_there(one.shares.groups, cell.eligibility) for one in cell.regions.values()]
+        out.verdicts += cell.duties.held(fleet.sites.names, np.sum(groups, axis=0))
 
 
-def _appliances(cell: Cell, usable: I64) -> Appliances:
+def _appliances(cell: Cell, usable: I64, admitted: I64) -> Appliances:
     fleet, health = cell.fleet, cell.health
     living = np.flatnonzero(fleet.live_appliances()) if len(fleet.appliances) else usable
     return Appliances(
@@ -194,6 +207,7 @@ def _appliances(cell: Cell, usable: I64) -> Appliances:
         heard=health.heard_ms[living] > 0,
         site_region=fleet.site_region,
         link_bps=cell.links.site_link_capacity_bps(fleet),
+        admitted=admitted,
         regions=len(fleet.regions),
     )
 

@@ -8,6 +8,7 @@ again. Each says in its `to_bytes` which is which; the format is in state/codec.
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+from pipeline.decide.duty import Duties
 from pipeline.decide.eligibility import Eligibility
 from pipeline.decide.sites import SiteMemory
 from pipeline.decide.weights import Weigher
@@ -33,6 +34,7 @@ _SECTIONS: dict[str, tuple[str, Callable[[Any], Packed], Callable[[bytes], Any]]
     "demand": ("demand", Demand.to_bytes, Demand.from_bytes),
     "ledger": ("ledger", Ledger.to_bytes, Ledger.from_bytes),
     "sites": ("sites", SiteMemory.to_bytes, SiteMemory.from_bytes),
+    "duties": ("duties", Duties.to_bytes, Duties.from_bytes),
     "weigher": ("_weigher", Weigher.to_bytes, Weigher.from_bytes),
 }
 
@@ -46,7 +48,7 @@ class Memory:
         self.links, self.paths, self.demand = Links(), Paths(), Demand()
         self.ledger = Ledger()
         self.regions: dict[int, Region] = {}
-        self.sites = SiteMemory()
+        self.sites, self.duties = SiteMemory(), Duties()
         self.eligibility = Eligibility.none()
         self.now_ms = 0
         self._weigher = Weigher()

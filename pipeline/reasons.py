@@ -80,3 +80,7 @@ class Reason(StrEnum):
     MOVED_TOO_MUCH = "moved_too_much"
     RELEASED = "released"
     TOO_MUCH_TO_SOLVE = "too_much_to_solve"  # shares by spill-over, not by the exact solution
+    # taken out of service by an operator
+    DRAINING = "draining"  # gets less and less of its load, or nothing any more
+    DRAINED = "drained"  # the deadline of the drain: nothing is admitted any more
+    UNDRAINED = "undrained"  # comes back, evenly as well

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.config import SteeringConfig
+from pipeline.decide.admission import Admission
 from pipeline.decide.assignment import I32, I64, U64, Bools
 from pipeline.decide.blocks import Blocks
 from pipeline.decide.eligibility import Eligibility
@@ -44,6 +45,7 @@ class Staged:
 
 
 _LOAD = ("load", "spilled", "taking", "overflow", "paced", "price", "exact")
+_ADMISSION = ("share", "base", "cap")
 
 
 def sections_of(index: int) -> tuple[str, str, str]:
@@ -69,11 +71,12 @@ class Region:
         """Three sections of a snapshot: the table, what is served, and the prefixes as published.
         Which client block belongs to which group is worked out again."""
         table, served, published = sections_of(self.index)
-        load, prefixes = self.shares.sites, self._prefixes
+        load, admission, prefixes = self.shares.sites, self.shares.admission, self._prefixes
         fields = {
             "planned_for": self._planned_for,
             **within("guard", self.guard.fields()),
             **within("load", {name: getattr(load, name) for name in _LOAD}),
+            **within("admission", {name: getattr(admission, name) for name in _ADMISSION}),
             **within("groups", self.shares.groups.fields()),
         }
         return {
@@ -94,9 +97,11 @@ class Region:
         bucket, config = fields["planned_for"]
         region._planned_for = (bucket, config)
         region.guard = Guard.of(fields.part("guard"))
-        load = fields.part("load")
+        load, admission = fields.part("load"), fields.part("admission")
         region.shares = RegionShares(
-            ServedGroups.of(fields.part("groups")), SiteLoad(**{name: load[name] for name in _LOAD})
+            ServedGroups.of(fields.part("groups")),
+            SiteLoad(**{name: load[name] for name in _LOAD}),
+            Admission(**{name: admission[name] for name in _ADMISSION}),
         )
         ledger.groups[name] = region.shares.groups
         fields = unpack(published, sections[published])
@@ -153,10 +158,12 @@ class Region:
         config: SteeringConfig,
     ) -> bool:
         """Shares anew: of all groups if a site's eligibility, the configuration or the bucket of
-        demand is not what it was, else of the groups `touched` (ids). Whether there were any."""
+        demand is not what it was, or a site was taken further out of service, else of the groups
+        `touched` (ids). Whether there were any."""
         rests_on = (now_ms // config.inputs.demand_bucket_ms, config.hash())
         served = self.shares.groups
-        if rests_on == self._planned_for and not changed.any():
+        drains = self.shares.admission.moved(now.admitted, config.assignment.min_shift)
+        if rests_on == self._planned_for and not changed.any() and not drains:
             touched = distinct(touched)
             slots = served.slots(touched)
             touched, slots = touched[slots >= 0], slots[slots >= 0]

@@ -61,7 +61,7 @@ def _input(name: str, records: tuple[str, ...], key: str, writer: str, *, compac
 
 FLEET_INVENTORY = _input(
     "fleet.inventory",
-    ("Region", "Site", "Cluster", "Appliance", "Network"),
+    ("Region", "Site", "Cluster", "Appliance", "Network", "Drain"),
     "kind:id",
     "operators",
     compact=True,

@@ -104,6 +104,14 @@ class Log:
         record = fields if what == "Network" else {what.lower(): key, **fields}
         self.put(FLEET_INVENTORY.name, f"{what.lower()}:{key}", what, record)
 
+    def drain(self, entity: str, over_ms: int, action: str = "DRAIN") -> None:
+        """Of a site, or of a region by its name, with the deadline so long after now."""
+        scope, region = ("REGION", entity) if entity in REGIONS else ("SITE", entity.split("-")[0])
+        record = {"scope": scope, "entity": entity, "region": region, "action": action}
+        times = {"at_ms": self.now_ms, "deadline_ms": self.now_ms + over_ms}
+        key = f"drain:{scope.lower()}:{entity}"
+        self.put(FLEET_INVENTORY.name, key, "Drain", record | times)
+
     def forget(self, kind: str, name: str) -> None:
         self.raw(FLEET_INVENTORY.name, f"{kind}:{name}".encode(), None)
 
@@ -233,6 +241,21 @@ def make_log(seed: int, cuts: int = 50, *, bad: bool = True) -> Log:
     return log
 
 
+#: Second -> what is taken out of service or put back, and within how long.
+DRAINS: dict[int, tuple[tuple[str, int, str], ...]] = {
+    12: (("eu-s2", 8_000, "DRAIN"),),
+    18: (("us", 3_000, "DRAIN"),),
+    22: (("eu-s4", -1, "DRAIN"),),
+    27: (("eu-s2", 8_000, "UNDRAIN"),),
+    33: (("eu-s2", 8_000, "DRAIN"),),
+    35: (("us", 3_000, "UNDRAIN"),),
+}
+
+
+#: Second -> what is removed from the inventory.
+FORGOTTEN = {30: (("appliance", "us-s2-a1"), ("site", "us-s3")), 38: (("drain", "site:eu-s4"),)}
+
+
 def _second(log: Log, random: Random, number: int, *, bad: bool) -> None:
     failed = everything()[(number // 7) % len(everything())]
     for appliance in everything():
@@ -259,9 +282,10 @@ def _second(log: Log, random: Random, number: int, *, bad: bool) -> None:
         for net in nets("eu"):
             log.route("eu-s0", net, hops=1)
         log.session("eu-s0", "EndOfRib")
-    if number == 30:
-        log.forget("appliance", "us-s2-a1")
-        log.forget("site", "us-s3")
+    for name, over_ms, action in DRAINS.get(number, ()):
+        log.drain(name, over_ms, action)
+    for kind, name in FORGOTTEN.get(number, ()):
+        log.forget(kind, name)
     if bad and number % 4 == 1:
         _rubbish(log, random)
     log.cut(Cause.URGENT if number % 5 == 4 else Cause.TICK, random.choice([200, 1000, 1000, 2500]))

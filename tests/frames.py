@@ -110,12 +110,19 @@ def network(prefix: str, **fields: Any) -> tuple[str, dict[str, Any]]:
     return "Network", {**given, **fields}
 
 
-def fold_fleet(fleet: Fleet, *records: tuple[str, dict[str, Any]], **more: Any) -> Account:
+def drain(entity: str, deadline_ms: int = 0, **fields: Any) -> tuple[str, dict[str, Any]]:
+    given = {"scope": "SITE", "entity": entity, "region": REGION, "action": "DRAIN", "at_ms": 0}
+    return "Drain", {**given, "deadline_ms": deadline_ms, **fields}
+
+
+def fold_fleet(
+    fleet: Fleet, *records: tuple[str, dict[str, Any]], now_ms: int = 0, **more: Any
+) -> Account:
     """Fold inventory records into `fleet` as partition 0 of 1; the account is closed (L3)."""
     rows = topic_rows("fleet.inventory", records, **more)
     account = Account()
     account.arrive(rows)
-    fleet.fold(rows, 0, 1, account)
+    fleet.fold(rows, 0, 1, now_ms, account)
     account.close()
     return account
 

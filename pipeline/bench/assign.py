@@ -19,6 +19,7 @@ import highspy
 import numpy as np
 
 from pipeline.bench.common import machine, spread
+from pipeline.decide.admission import NO_CAP
 from pipeline.decide.assignment import (
     CLASSES,
     I16,
@@ -116,6 +117,8 @@ def world(rng: np.random.Generator) -> Problem:
         group=rng.integers(0, 2**63, GROUPS).astype(np.uint64),
         demand_bps=demand,
         eligible=np.ones((SITES, CLASSES), np.bool_),
+        resort=np.zeros((SITES, CLASSES), np.bool_),
+        cap=np.full(SITES, NO_CAP, np.int64),
         site_bps=site_bps,
         class_bps=np.maximum(np.repeat(site_bps[:, None] * 8 // 10, CLASSES, axis=1), 2 * load),
         target=TARGET,

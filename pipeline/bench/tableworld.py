@@ -34,7 +34,7 @@ def fleet_for(sites: list[str]) -> Fleet:
     fleet, account = Fleet(), Account()
     rows = TopicRows(FLEET_INVENTORY.name, frames)
     account.arrive(rows)
-    fleet.fold(rows, partition_of(REGION, 1), 1, account)
+    fleet.fold(rows, partition_of(REGION, 1), 1, 0, account)
     account.close()
     return fleet
 

@@ -106,6 +106,7 @@ def _site(facts: SiteFacts, shown: list[dict[str, Any]]) -> dict[str, Any]:
         "kind": facts.kind,
         "serves": {name.lower(): why for name, why in facts.serves.items()},
         "panic": facts.panic,
+        "admitted": facts.admitted,
         "since": _since(facts.eligible_told),
         "load": {
             "state": facts.load,
@@ -147,7 +148,10 @@ def _site(facts: SiteFacts, shown: list[dict[str, Any]]) -> dict[str, Any]:
             "loss": path.loss,
             "record": origin_json(path.record),
         },
-        "records": {"site": origin_json(facts.inventory)},
+        "records": {
+            "site": origin_json(facts.inventory),
+            "drains": {name: origin_json(origin) for name, origin in facts.drains},
+        },
     }
 
 

@@ -142,6 +142,8 @@ def _records(found: Explanation) -> Iterator[list[str]]:
         yield _line("network", origin, format_prefix(prefix))
     for name, site in found.sites.items():
         yield _line(f"site {name}", site.inventory, site.kind)
+        for drain, origin in site.drains:
+            yield _line(f"drain of {drain}", origin, f"{percent(site.admitted)} admitted")
         if site.route is not None:
             yield _line(f"route of {name}", site.route.record, _route(found, name))
         if site.path is not None:

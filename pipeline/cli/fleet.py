@@ -1,5 +1,6 @@
 """`edgesteer fleet`: publish the inventory that a file describes, and show what there is."""
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 from pipeline.cli.common import (
     JsonOption,
     emit,
+    iso,
     may_take_broker,
     note,
     run_async,
@@ -22,7 +24,7 @@ from pipeline.errors import BrokerUnknown
 if TYPE_CHECKING:
     from pipeline.broker.settings import BrokerSettings
     from pipeline.feeds.fleetfile import FleetFile
-    from pipeline.feeds.inventory import Change
+    from pipeline.feeds.inventory import Change, Current
     from pipeline.feeds.locate import Lines
 
 app = typer.Typer(
@@ -114,12 +116,14 @@ def _summary(counts: dict[str, int | bool], json: bool) -> None:
 @app.command()
 @takes_broker
 def show(broker: "BrokerSettings", json: JsonOption = False) -> None:
-    """What the inventory holds: one line for each entity."""
+    """What the inventory holds: one line for each entity, and what is out of service."""
     from pipeline.feeds.inventory import read_inventory
 
     current = run_async(read_inventory(broker))
     rows = []
     for region, key in sorted(current, key=lambda place: (place[1], place[0])):
+        if current[region, key].name == "Drain":
+            continue
         kind, _, entity = key.decode(errors="replace").partition(":")
         fields = current[region, key].fields
         place = {name: fields[name] for name in ("site", "cluster") if fields.get(name)}
@@ -129,3 +133,23 @@ def show(broker: "BrokerSettings", json: JsonOption = False) -> None:
         rows.append((kind, entity, region, " ".join(place.values())))
     if not json:
         table(("KIND", "ID", "REGION", "AT"), rows)
+    _show_drains(current, json)
+
+
+def _show_drains(current: "Current", json: bool) -> None:
+    """What is out of service, or on its way there or back."""
+    from pipeline.feeds.drains import standing
+
+    now_ms, rows = time.time_ns() // 1_000_000, []
+    for one in standing(current):
+        state, target = one.words(now_ms), one.target
+        if state == "in service":
+            continue
+        asked, deadline = iso(one.at_ms), iso(one.deadline_ms)
+        if json:
+            place = {"id": f"{target.scope}:{target.entity}", "region": target.region}
+            emit({"kind": "drain", **place, "state": state, "asked": asked, "deadline": deadline})
+        rows.append((f"{target.scope} {target.entity}", target.region, state, asked, deadline))
+    if rows and not json:
+        say()
+        table(("DRAINED", "REGION", "STATE", "ASKED", "DEADLINE"), rows)

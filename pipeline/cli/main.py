@@ -49,6 +49,8 @@ COMMANDS: dict[str, Listed] = {
     "whatif": Listed(ASK, "whatif", "A recording folded with a change: what it would have done."),
     "feed": Listed(FEED, "feed", "Publish real routes."),
     "fleet": Listed(FEED, "fleet", "Publish the inventory: regions, sites, appliances, networks."),
+    "drain": Listed(OPERATE, "drain", "Take a site or region out of service, evenly by a time."),
+    "undrain": Listed(OPERATE, "undrain", "Put it back, evenly as well."),
     "topics": Listed(OPERATE, "topics", "Create the topics on a broker, or check them."),
     "worker": Listed(OPERATE, "worker", "Run one worker of the steering plane."),
     "bench": Listed(OPERATE, "bench", "Measure, beside what others reach."),

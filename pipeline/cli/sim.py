@@ -124,7 +124,8 @@ def fail(broker: "BrokerSettings", entity: EntityArgument, json: JsonOption = Fa
 @app.command()
 @takes_broker
 def drain(broker: "BrokerSettings", entity: EntityArgument, json: JsonOption = False) -> None:
-    """It is taken out of service: reports DRAINING, takes no new viewers, keeps those it has."""
+    """It reports DRAINING: takes no new viewers, keeps those it has. (An operator takes a site out
+    of service with `edgesteer drain`; no appliance is told of that.)"""
     _command(broker, "DRAIN", "was told to drain", entity, json)
 
 

@@ -28,6 +28,12 @@ def command(
             metavar="SITE|APPLIANCE|LINK", help="As if it had failed at --from. Several: again."
         ),
     ] = None,
+    drain: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SITE|REGION", help="As if taken out of service at --from. Several: again."
+        ),
+    ] = None,
     demand: Annotated[
         str | None, typer.Option(metavar="x1.3", help="All plays' bytes times this, all along.")
     ] = None,
@@ -57,7 +63,8 @@ def command(
 
     Changes combine. TIME is ISO 8601, or before the end of the recording: -40s. It is an open loop:
     the recorded viewers do not react. Status 1 when the change makes an overload or leaves demand
-    unserved that was served: "may I take this site out?" in a script.
+    unserved that was served: "may I take this site out?" in a script. `edgesteer drain --dry-run`
+    asks that of a running plane.
     """
     os.environ["RUST_BACKTRACE"] = "0"  # bad input makes polars' reader panic (caught): a line each
     from pipeline.replay.archive import Recording
@@ -73,10 +80,11 @@ def command(
         if from_ms >= at_ms:
             raise UsageError("--from must lie before --at: nothing would be compared")
         changes = _changes(recording, without or [], factor, settings or [], med or [], from_ms)
+        changes += _drained(recording, drain or [], from_ms)
         if factor is not None:
             _warn_of_window(recording, from_ms)
         if not changes:
-            note("nothing is changed: say --without, --demand, --set or --med")
+            note("nothing is changed: say --without, --drain, --demand, --set or --med")
         done, total = 0, 2 * sum(cell.cuts for cell in recording.manifest.cells)
         with progress_line("cuts") as progress:
 
@@ -85,7 +93,7 @@ def command(
                 done += 1
                 progress(done, total)
 
-            what = _words(without or [], demand, settings or [], med or [])
+            what = _words(without or [], drain or [], demand, settings or [], med or [])
             found = what_if(recording, changes, what, from_ms, at_ms, advance)
     show(found.diff, top, html, found, json=json)
     raise typer.Exit(1 if found.harms else 0)
@@ -108,9 +116,16 @@ def _warn_of_window(recording: "Recording", from_ms: int) -> None:
         )
 
 
-def _words(without: list[str], demand: str | None, settings: list[str], med: list[str]) -> str:
+def _words(
+    without: list[str],
+    drain: list[str],
+    demand: str | None,
+    settings: list[str],
+    med: list[str],
+) -> str:
     """What is changed, as it was asked for."""
     told = [f"without {', '.join(without)}"] if without else []
+    told += [f"with {', '.join(drain)} out of service"] if drain else []
     told += [f"with demand {demand}"] if demand else []
     told += [f"with {', '.join(settings)}"] if settings else []
     told += [f"with MED {', '.join(med)}"] if med else []
@@ -161,6 +176,18 @@ def _changes(
     if factor is not None:
         changes.append(Scaled(factor))
     return changes
+
+
+def _drained(recording: "Recording", names: list[str], from_ms: int) -> "list[Change]":
+    """What is taken out of service; a name that a site and a region have means both."""
+    from pipeline.replay.changes import Drained
+    from pipeline.replay.whatif import names_of
+
+    if not names:
+        return []
+    there = names_of(recording, sessions=False)
+    there.check_places(names)
+    return [Drained(there.sites & set(names), there.regions & set(names), from_ms)]
 
 
 def _med(text: str, value: str) -> int:

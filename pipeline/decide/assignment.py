@@ -55,9 +55,10 @@ class Problem:
     offsets int64[G + 1]: group g has the entries offsets[g] to offsets[g + 1], at least one; owner
     int32[E]: the group of each entry; site int32[E]; cost int32[E]: proximity cost, not decreasing
     within a group; group uint64[G]: stable ids, for ties; demand_bps int64[G, 3]; eligible bool[S,
-    3]; site_bps int64[S] and class_bps int64[S, 3]: capacity for all and per class; target in
-    ten-thousandths; other_load int64[S, 3]: load that is not to be moved (unit of Solution); held
-    int16[E, 3]: the shares now, which break ties."""
+    3]; resort bool[S, 3]: out of service, for groups without any eligible site; site_bps int64[S]
+    and class_bps int64[S, 3]: capacity for all and per class; cap int64[S]: the most that an
+    operator admits (unit of Solution); target in ten-thousandths; other_load int64[S, 3]: load that
+    is not to be moved (unit of Solution); held int16[E, 3]: the shares now, which break ties."""
 
     offsets: I64
     owner: I32
@@ -66,8 +67,10 @@ class Problem:
     group: U64
     demand_bps: I64
     eligible: Bools
+    resort: Bools
     site_bps: I64
     class_bps: I64
+    cap: I64
     target: int
     other_load: I64
     held: I16
@@ -92,16 +95,47 @@ class Solution:
 
 
 def nearest(problem: Problem) -> I64:
-    """First eligible entry of each group and class: int64[G, 3], -1 where there is none."""
+    """First eligible entry of each group and class: int64[G, 3], -1 where there is none. Of a group
+    that has none the first one out of service."""
     first: I64 = np.full((len(problem.group), CLASSES), -1, np.int64)
     for klass in range(CLASSES):
-        able_site: Bools = problem.eligible[:, klass]
-        able = np.flatnonzero(able_site[problem.site])
+        able = np.flatnonzero(
+            _able(
+                problem.site,
+                problem.owner,
+                len(problem.group),
+                problem.eligible[:, klass],
+                problem.resort[:, klass],
+            )
+        )
         owner = problem.owner[able]
         head = np.ones(len(able), bool)
         np.not_equal(owner[1:], owner[:-1], out=head[1:])
         first[owner[head], klass] = able[head]
     return first
+
+
+def _able(
+    node: npt.NDArray[np.integer],
+    owner: npt.NDArray[np.integer],
+    owners: int,
+    eligible: Bools,
+    resort: Bools,
+) -> Bools:
+    """Mask of the entries at eligible nodes, and of those at a resort whose owner has no other."""
+    able: Bools = eligible[node]
+    if resort.any():
+        served = np.zeros(owners, np.bool_)
+        served[owner[able]] = True
+        able |= resort[node] & ~served[owner]
+    return able
+
+
+def nearest_load(problem: Problem, first: I64) -> I64:
+    """Load int64[S] (kbit/s x ten-thousandths) with everybody at the entry `first`, which is
+    `nearest(problem)`."""
+    total: I64 = start(problem, first).load.sum(axis=1)
+    return total
 
 
 def solve(
@@ -197,7 +231,8 @@ def _limits(problem: Problem) -> tuple[I64, I64]:
     site_bps, class_bps = (
         np.minimum(bps, _CAPACITY_MAX_BPS) for bps in (problem.site_bps, problem.class_bps)
     )
-    return site_bps // 1000 * problem.target, class_bps // 1000 * problem.target
+    limit_site = np.minimum(site_bps // 1000 * problem.target, problem.cap)
+    return limit_site, class_bps // 1000 * problem.target
 
 
 def _transport(problem: Problem, ledger: Ledger, home: I64) -> tuple[Transport, I64]:
@@ -208,7 +243,9 @@ def _transport(problem: Problem, ledger: Ledger, home: I64) -> tuple[Transport, 
     entry = ragged(first, count)
     row = np.repeat(np.arange(len(group)), count)
     node = problem.site[entry].astype(np.int64) * CLASSES + klass[row]
-    able = np.flatnonzero(problem.eligible.reshape(-1)[node])
+    able = np.flatnonzero(
+        _able(node, row, len(group), problem.eligible.reshape(-1), problem.resort.reshape(-1))
+    )
     entry, row, node = entry[able], row[able], node[able]
     count = np.bincount(row, minlength=len(group))
     arcs = entry * CLASSES + klass[row]

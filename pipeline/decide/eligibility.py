@@ -2,7 +2,8 @@
 
 Rule: a site serves a class with what its usable appliances of that class have together, limited by
 its links; it is eligible where that is more than nothing. Hysteresis is not needed here: the
-appliances' states have it.
+appliances' states have it. What an operator took out of service (nothing is admitted) is not
+eligible, but stays a resort for groups that have no other site (pipeline/decide/assignment.py).
 
 Panic: where no site of a whole region is eligible for a class although appliances that serve it
 have not withdrawn by their own report, it is the evidence that is missing, not the region: a dead
@@ -23,8 +24,12 @@ from pipeline.reasons import Reason
 U8 = npt.NDArray[np.uint8]
 
 #: Status of a (site, class): eligible, or 1 + index into wire.tables.PASSED_REASONS.
-ELIGIBLE, NO_CAPACITY, CLASS_NOT_SERVED = 0, 1, 2
-REASON_OF_STATUS = {NO_CAPACITY: Reason.NO_CAPACITY, CLASS_NOT_SERVED: Reason.CLASS_NOT_SERVED}
+ELIGIBLE, NO_CAPACITY, CLASS_NOT_SERVED, DRAINED = 0, 1, 2, 4
+REASON_OF_STATUS = {
+    NO_CAPACITY: Reason.NO_CAPACITY,
+    CLASS_NOT_SERVED: Reason.CLASS_NOT_SERVED,
+    DRAINED: Reason.DRAINING,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class Appliances:
     """What is asked about the N living appliances, and the S sites with R regions they stand in:
     site int32[N]; serves uint8[N] bits; usable_bps, capacity_bps int64[N]; withdrawn bool[N]: out
     by its own report; heard bool[N]: has ever reported; site_region int32[S]; link_bps int64[S], -1
-    where a site has no links."""
+    where a site has no links; admitted int64[S]: share that operators admit, ten-thousandths."""
 
     site: I32
     serves: U8
@@ -42,34 +47,42 @@ class Appliances:
     heard: Bools
     site_region: I32
     link_bps: I64
+    admitted: I64
     regions: int
 
 
 @dataclass(frozen=True, slots=True)
 class Eligibility:
     """status uint8[S, 3]; panic bool[S, 3]: eligible only because its whole region looks dead;
-    site_bps int64[S], class_bps int64[S, 3]: capacity for all classes and for each."""
+    site_bps int64[S], class_bps int64[S, 3]: capacity for all classes and for each; admitted
+    int64[S]: what share of its load a site gets, ten-thousandths."""
 
     status: U8
     panic: Bools
     site_bps: I64
     class_bps: I64
+    admitted: I64
 
     @classmethod
     def none(cls) -> "Eligibility":
         """Of no sites."""
-        by_class = np.zeros((0, CLASSES), np.int64)
-        return cls(
-            by_class.astype(np.uint8), by_class.astype(np.bool_), np.zeros(0, np.int64), by_class
-        )
+        by_class, by_site = np.zeros((0, CLASSES), np.int64), np.zeros(0, np.int64)
+        panic = by_class.astype(np.bool_)
+        return cls(by_class.astype(np.uint8), panic, by_site, by_class, by_site)
 
     def fields(self) -> dict[str, npt.NDArray[Any]]:
         """The columns, for a snapshot."""
-        return {name: getattr(self, name) for name in ("status", "panic", "site_bps", "class_bps")}
+        names = ("status", "panic", "site_bps", "class_bps", "admitted")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def eligible(self) -> Bools:
         return np.equal(self.status, ELIGIBLE)
+
+    @property
+    def resort(self) -> Bools:
+        """Out of service, and able."""
+        return np.equal(self.status, DRAINED)
 
 
 def decide_eligibility(asked: Appliances) -> Eligibility:
@@ -93,7 +106,8 @@ def decide_eligibility(asked: Appliances) -> Eligibility:
 
     able = (usable > 0) & open_link
     status = np.where(able, ELIGIBLE, np.where(served, NO_CAPACITY, CLASS_NOT_SERVED))
-    return Eligibility(status.astype(np.uint8), panic, site_bps, usable)
+    status[able & (asked.admitted == 0)[:, None]] = DRAINED
+    return Eligibility(status.astype(np.uint8), panic, site_bps, usable, asked.admitted)
 
 
 def _presumed(asked: Appliances) -> I64:

@@ -11,23 +11,27 @@ Only `plan` looks for the optimum; `settle` and `react` spill over (pipeline/dec
 optimum of a few groups against what the rest keeps is none of the whole: it cannot have the others
 make room, the next plan decides anew in seconds, and to find it took half of a tick. What is said
 of the optimum (`exact`, prices) is therefore what the last plan found.
+A site that an operator takes out of service, or that comes back, gets a share of its load that
+every plan takes on (pipeline/decide/admission.py).
 Pacing: a change of a (group, class) of less than `min_shift` ten-thousandths is not worth making
 (Taiji: 1 %) and the old shares stay, unless one of them is with a site that is not eligible any
 more: failures are not paced.
 
 A site is passed over where it ranks before one that has a share of the class and has none itself:
-because it is not eligible, or because it is full. Where no site has a share all are passed over.
-What ranks behind the last share is not listed: nearer sites had room, `who --why` needs no record
-for that."""
+because it is not eligible, or on its way out of service, or full. Where no site has a share all are
+passed over. What ranks behind the last share is not listed: nearer sites had room, `who --why`
+needs no record for that."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.decide.admission import Admission, paced
 from pipeline.decide.assignment import (
     CLASSES,
     I64,
+    TOTAL,
     U64,
     Bools,
     Problem,
@@ -37,9 +41,10 @@ from pipeline.decide.assignment import (
     demand_kbps,
     load_of,
     nearest,
+    nearest_load,
     solve,
 )
-from pipeline.decide.eligibility import ELIGIBLE, Eligibility
+from pipeline.decide.eligibility import DRAINED, ELIGIBLE, Eligibility
 from pipeline.decide.serving import I16, U8, Ranked, ServedGroups
 from pipeline.state.keyindex import distinct
 from pipeline.state.lpm import ragged
@@ -93,10 +98,12 @@ class SiteLoad:
 
 @dataclass(slots=True)
 class RegionShares:
-    """The served groups of one region and the load that their shares make."""
+    """The served groups of one region, the load that their shares make, and what sites on their way
+    out of service or back were admitted at the last plan."""
 
     groups: ServedGroups = field(default_factory=ServedGroups)
     sites: SiteLoad = field(default_factory=lambda: SiteLoad.none(0))
+    admission: Admission = field(default_factory=lambda: Admission.none(0))
 
     def react(self, now: Eligibility, changed: Bools, target: int, min_shift: int) -> None:
         """Decide again for the groups that name a site marked in `changed`, and for no others."""
@@ -111,7 +118,7 @@ class RegionShares:
         if not len(slots):
             return
         before = self.sites.longer(len(now.site_bps))
-        part = _Part.of(self.groups, slots, now, target)
+        part = _Part.of(self.groups, slots, now, target, self.admission.caps(now.admitted))
         others = before.load - load_of(part.problem, self.groups.shares[part.entries])
         self.groups.demand_bps[slots] = demand_bps
         part.problem.demand_bps[:] = demand_bps
@@ -158,17 +165,33 @@ class RegionShares:
         groups.demand_bps = demand
         homeless = (groups.home[:, 0] & groups.home[:, 1] & groups.home[:, 2]) < 0
         fresh = np.union1d(groups.naming(changed), np.flatnonzero(homeless))
+        caps = self.admission.caps(now.admitted)
         if len(fresh):
-            self._rehome(_Part.of(groups, fresh, now, target))
+            self._rehome(_Part.of(groups, fresh, now, target, caps))
         stirred = np.ones(len(groups.alive), np.bool_)
         if not everything:
             load = demand | before
             stirred = (load[:, 0] | load[:, 1] | load[:, 2]) != 0
             stirred[fresh] = True
         chosen = np.flatnonzero(stirred)
-        part = _Part.of(groups, chosen, now, target)
+        part = _Part.of(groups, chosen, now, target, caps)
+        self._admit(part, now)
         found = self._decide(part, np.searchsorted(chosen, fresh), now, min_shift, exactly=True)
         self._account(part.problem, found, found.overflow)
+
+    def _admit(self, part: "_Part", now: Eligibility) -> None:
+        """Go on with what sites are admitted; `part` is of all groups that make load."""
+        held = self.sites.longer(len(now.admitted)).load.sum(axis=1)
+        natural = held
+        if paced(now.admitted).any():
+            natural = nearest_load(part.problem, self._first(part))
+        self.admission = self.admission.planned(now.admitted, held, natural)
+        part.problem.cap[:] = self.admission.cap
+
+    def _first(self, part: "_Part") -> I64:
+        """Nearest entries of a part, as remembered."""
+        home = self.groups.home[part.slots]
+        return np.where(home >= 0, part.problem.offsets[:-1, None] + home, -1)
 
     def _rehome(self, part: "_Part") -> None:
         first = nearest(part.problem)
@@ -182,10 +205,8 @@ class RegionShares:
         and for the groups `fresh` (by their number in the part), which have new sites or such as
         changed, it is asked who is passed over."""
         groups, problem = self.groups, part.problem
-        home = groups.home[part.slots]
-        first = np.where(home >= 0, problem.offsets[:-1, None] + home, -1)
         guess = self.sites.longer(len(now.site_bps)).price
-        solution = solve(problem, first, exactly=exactly, guess=guess)
+        solution = solve(problem, self._first(part), exactly=exactly, guess=guess)
         old, new = groups.shares[part.entries], solution.shares
         differs = np.flatnonzero(old.reshape(-1) != new.reshape(-1))
         differs = differs[~_pace(solution.load, problem, old, new, differs, min_shift)]
@@ -223,7 +244,9 @@ class _Part:
     problem: Problem
 
     @classmethod
-    def of(cls, groups: ServedGroups, slots: I64, now: Eligibility, target: int) -> "_Part":
+    def of(
+        cls, groups: ServedGroups, slots: I64, now: Eligibility, target: int, caps: I64
+    ) -> "_Part":
         entries, offsets = groups.entries(slots)
         problem = Problem(
             offsets=offsets,
@@ -233,8 +256,10 @@ class _Part:
             group=groups.group[slots],
             demand_bps=groups.demand_bps[slots],
             eligible=now.eligible,
+            resort=now.resort,
             site_bps=now.site_bps,
             class_bps=now.class_bps,
+            cap=caps,
             target=target,
             other_load=np.zeros((len(now.site_bps), CLASSES), np.int64),
             held=groups.shares[entries],
@@ -278,6 +303,8 @@ def _passed_over(
         end = start + count  # behind the last share: of those without any, behind them all
         end[owner[holding]] = holding  # the last one is written last
         listed = np.flatnonzero((share == 0) & (rank < end[owner]))
-        status = now.status[problem.site[rows[listed]], klass]
-        passed[listed, klass] = np.where(status == ELIGIBLE, SITE_FULL, status)
+        where = problem.site[rows[listed]]
+        status = now.status[where, klass]
+        full = np.where(now.admitted[where] < TOTAL, DRAINED, SITE_FULL)
+        passed[listed, klass] = np.where(status == ELIGIBLE, full, status)
     return rows, passed

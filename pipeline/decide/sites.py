@@ -121,9 +121,16 @@ class SiteMemory:
         return changed, rows
 
     def loads(
-        self, names: Sequence[str], members: Bools, load: SiteLoad, now_ms: int, patience_ms: int
+        self,
+        names: Sequence[str],
+        members: Bools,
+        draining: Bools,
+        load: SiteLoad,
+        now_ms: int,
+        patience_ms: int,
     ) -> list[VerdictRow]:
-        """Remember how the load of the sites marked in `members` stands."""
+        """Remember how the load of the sites marked in `members` stands; `draining` marks those
+        that are full because an operator admits no more."""
         state = np.where(load.taking, Load.TAKING, Load.ROOM)
         state = np.where(load.spilled, Load.SPILLING, state)
         state = np.where(load.overflow > 0, Load.OVERFLOWING, state).astype(np.uint8)
@@ -137,6 +144,8 @@ class SiteMemory:
             old, new = Load(self.load_state[site]), Load(state[site])
             calm = Reason.NEAREST if old is Load.TAKING else Reason.RELIEVED
             reason = _REASON_OF_LOAD.get(new, calm)
+            if new is Load.SPILLING and draining[site]:
+                reason = Reason.DRAINING
             bps = int(load.load[site].sum()) * 1000 // TOTAL
             over = int(load.overflow[site]) * 1000 // TOTAL
             detail = f"{bps} bps projected, {over} bps without room"

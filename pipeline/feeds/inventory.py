@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.broker.settings import BrokerSettings
 from pipeline.errors import WireError
 from pipeline.feeds.fleetfile import Item, Known
+from pipeline.feeds.keys import inventory_key
 from pipeline.feeds.publisher import Publisher
 from pipeline.follow.reader import TopicReader
 from pipeline.wire.decode import decode
@@ -83,20 +84,38 @@ def changes(
     current: Current, wanted: Mapping[bytes, Item], *, prune: bool = False
 ) -> Iterator[Change]:
     """What makes the inventory as wanted: additions and changes in the file's order, then removals
-    in the reverse order of their kinds. `prune`: remove what is not wanted; else it is left."""
+    in the reverse order of their kinds. `prune`: remove what is not wanted; else it is left. What
+    is out of service stays so."""
     keys_now = {key for _, key in current}
     for key, item in wanted.items():
         now = current.get((item.region, key))
         if now is None or now.fields != item.fields:
             what = CHANGED if key in keys_now else ADDED
             yield Change(what, key, item.region, item)
+    yield from _moved_drains(current, wanted)
     order = {"appliance": 0, "cluster": 1, "network": 2, "site": 3, "region": 4}
     places = sorted(current, key=lambda place: (order.get(_kind(place[1]), 5), place))
     for region, key in places:
         kept = wanted.get(key)
+        if _kind(key) == "drain":
+            continue  # what is out of service stands in no file
         if kept is None and prune:
             yield Change(REMOVED, key, region, None)
         elif kept is not None and kept.region != region:
+            yield Change(REMOVED, key, region, None, shown=False)
+
+
+def _moved_drains(current: Current, wanted: Mapping[bytes, Item]) -> Iterator[Change]:
+    """Drains of sites that move to another region go with them."""
+    for region, key in sorted(current):
+        item = current[region, key]
+        if item.name != "Drain" or item.fields["scope"] != "SITE":
+            continue
+        site = wanted.get(inventory_key("site", item.fields["entity"]))
+        if site is not None and site.region != region:
+            fields = {**item.fields, "region": site.region}
+            moved = Item("Drain", site.region, fields)
+            yield Change(CHANGED, key, site.region, moved, shown=False)
             yield Change(REMOVED, key, region, None, shown=False)
 
 

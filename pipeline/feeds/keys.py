@@ -5,8 +5,8 @@ One function a key, used by every publisher: feeds, SDK and simulation.
 
 
 def inventory_key(kind: str, entity: str) -> bytes:
-    """fleet.inventory: `kind:id`, kind being region, site, cluster, appliance or network (there the
-    id is the prefix as text)."""
+    """fleet.inventory: `kind:id`, kind being region, site, cluster, appliance, network (there the
+    id is the prefix as text) or drain (there it is `site:id` or `region:id`)."""
     return f"{kind}:{entity}".encode()
 
 

@@ -5,14 +5,14 @@ sent, and puts rows in where they would have sent one; nothing is done to the ce
 what follows is what the plane would have done. Rows that are put in stand before those of their
 cut and have the offset of the record before them, so that what the log says later wins.
 
-Failures, lost links and MEDs begin at a moment. Demand and settings hold all along: a window of
-demand and the memory of a setting would otherwise be half of one and half of the other.
+Failures, drains, lost links and MEDs begin at a moment. Demand and settings hold all along: a
+window of demand and the memory of a setting would otherwise be half of one and half of the other.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -25,12 +25,11 @@ from pipeline.cut import Cut
 from pipeline.errors import UsageError
 from pipeline.publish import keys_of
 from pipeline.replay.fold import Rows
+from pipeline.replay.rowsput import frame_of, made, put, record_plan
 from pipeline.state.fleet import Fleet
 from pipeline.state.screens import BYTES_MAX
 from pipeline.state.sessionroutes import session_routes
 from pipeline.wire.address import prefix_bytes
-from pipeline.wire.catalog import CATALOG
-from pipeline.wire.plan import plan_of
 from pipeline.wire.rows import OFFSET, TopicRows
 from schemas.registry import APPLIANCE_HEALTH, BGP_ROUTES, FLEET_INVENTORY, PLAY_EVENTS
 
@@ -110,7 +109,7 @@ class Failed:
         )
         if names.is_empty():
             return rows, config
-        frame = _frame_of(rows, APPLIANCE_HEALTH.name, "Health")
+        frame = frame_of(rows, APPLIANCE_HEALTH.name, "Health")
         fails = pl.col("appliance").is_in(names.implode())
         frame = frame.with_columns(
             service=pl.when(fails).then(pl.lit("FAILED")).otherwise(pl.col("service").cast(pl.String))
@@ -120,8 +119,8 @@ class Failed:
         silent = names.filter(~names.is_in(frame.get_column("appliance").implode()))
         report = {"at_ms": cut.at_ms, "service": "FAILED", "cpu": 0.0, "disk": 0.0}
         numbers = dict.fromkeys((*_IDLE, "capacity_bps", "ttfb_ms"), 0)
-        more = _made("Health", silent.len(), {"appliance": silent, **report, **numbers})
-        return _put(rows, cut, APPLIANCE_HEALTH.name, "Health", more, frame), config
+        more = made("Health", silent.len(), {"appliance": silent, **report, **numbers})
+        return put(rows, cut, APPLIANCE_HEALTH.name, "Health", more, frame), config
 
     def _names(self, fleet: Fleet) -> pl.Series:
         """Those of them that are in the inventory, in the order of their ids."""
@@ -132,6 +131,67 @@ class Failed:
                 mine[found] = True
         rows = np.flatnonzero(mine & fleet.appliance_alive)
         return pl.Series(fleet.appliances.names, dtype=pl.String).gather(rows)
+
+
+class Drained:
+    """Sites and regions that an operator takes out of service at a moment, all at once: where a
+    drain ends. Or, with action UNDRAIN, puts back. What was ordered of them later is ordered so."""
+
+    def __init__(
+        self,
+        sites: Iterable[str],
+        regions: Iterable[str],
+        from_ms: int,
+        action: Literal["DRAIN", "UNDRAIN"] = "DRAIN",
+    ) -> None:
+        self._sites, self._regions = sorted(set(sites)), sorted(set(regions))
+        self._from_ms, self._action = from_ms, action
+        self._begun: set[int] = set()
+
+    @property
+    def words(self) -> str:
+        """Such as "with fra1 out of service"."""
+        names = ", ".join([*self._sites, *self._regions])
+        return f"with {names} {'out of' if self._action == 'DRAIN' else 'back in'} service"
+
+    def __call__(
+        self, cell: Cell, rows: Rows, cut: Cut, config: SteeringConfig
+    ) -> tuple[Rows, SteeringConfig]:
+        if cut.at_ms < self._from_ms:
+            return rows, config
+        records = []
+        if cell.partition not in self._begun:
+            self._begun.add(cell.partition)
+            order = {"action": self._action, "at_ms": cut.at_ms, "deadline_ms": cut.at_ms}
+            records = [
+                {"scope": scope, "entity": entity, "region": region, **order}
+                for scope, entity, region in self._there(cell.fleet)
+            ]
+        more = record_plan("Drain").from_records(records)
+        frame = frame_of(rows, FLEET_INVENTORY.name, "Drain")
+        scope, entity = pl.col("scope").cast(pl.String), pl.col("entity")
+        mine = ((scope == "SITE") & entity.is_in(self._sites)) | (
+            (scope == "REGION") & entity.is_in(self._regions)
+        )
+        action = (
+            pl.when(mine).then(pl.lit(self._action)).otherwise(pl.col("action").cast(pl.String))
+        )
+        frame = frame.with_columns(
+            action=action.cast(frame.schema["action"]),
+            deadline_ms=pl.when(mine).then(cut.at_ms).otherwise(pl.col("deadline_ms")),
+        )
+        return put(rows, cut, FLEET_INVENTORY.name, "Drain", more, frame), config
+
+    def _there(self, fleet: Fleet) -> Iterator[tuple[str, str, str]]:
+        """Scope, name and region of those that are in this cell."""
+        for name in self._regions:
+            at = fleet.regions.get(name)
+            if at >= 0 and fleet.region_alive[at]:
+                yield "REGION", name, name
+        for name in self._sites:
+            at = fleet.sites.get(name)
+            if at >= 0 and fleet.site_alive[at]:
+                yield "SITE", name, fleet.regions.names[int(fleet.site_region[at])]
 
 
 class LostLinks:
@@ -152,14 +212,14 @@ class LostLinks:
             if at >= 0 and fleet.link_alive[at] and (cell.partition, link) not in self._cut:
                 self._cut.add((cell.partition, link))
                 records.append(self._site(fleet, int(fleet.link_site[at])))
-        frame = _frame_of(rows, FLEET_INVENTORY.name, "Site")
+        frame = frame_of(rows, FLEET_INVENTORY.name, "Site")
         name, capacity = (pl.element().struct.field(one) for one in ("link", "capacity_bps"))
         gone = pl.when(name.is_in(sorted(self._links))).then(0).otherwise(capacity)
         frame = frame.with_columns(
             pl.col("links").list.eval(pl.struct(name, gone.alias("capacity_bps")))
         )
-        more = _plan("Site").from_records(records)
-        return _put(rows, cut, FLEET_INVENTORY.name, "Site", more, frame), config
+        more = record_plan("Site").from_records(records)
+        return put(rows, cut, FLEET_INVENTORY.name, "Site", more, frame), config
 
     def _site(self, fleet: Fleet, site: int) -> dict[str, Any]:
         """The record of a site as it stands, but for the links."""
@@ -217,7 +277,7 @@ class OtherMed:
     ) -> tuple[Rows, SteeringConfig]:
         if cut.at_ms < self._from_ms:
             return rows, config
-        frame = _frame_of(rows, BGP_ROUTES.name, "Route")
+        frame = frame_of(rows, BGP_ROUTES.name, "Route")
         says = pl.col("action").cast(pl.String) == "ANNOUNCE"
         mine = (pl.col("site") == self._site) & (pl.col("peer") == self._peer) & says
         frame = frame.with_columns(med=pl.when(mine).then(self._med).otherwise(pl.col("med")))
@@ -225,7 +285,7 @@ class OtherMed:
         if cell.partition not in self._begun:
             self._begun.add(cell.partition)
             more = self._held(cell, cut)
-        return _put(rows, cut, BGP_ROUTES.name, "Route", more, frame), config
+        return put(rows, cut, BGP_ROUTES.name, "Route", more, frame), config
 
     def _held(self, cell: Cell, cut: Cut) -> pl.DataFrame:
         held = session_routes(cell.routes, self._site, self._peer)
@@ -240,46 +300,4 @@ class OtherMed:
             "med": self._med,
             "at_ms": cut.at_ms,
         }
-        return _made("Route", len(held), columns)
-
-
-# -- rows -----------------------------------------------------------------------------------------
-
-
-@cache
-def _plan(record: str) -> Any:
-    schema = CATALOG.current(record)
-    return plan_of(schema, schema)
-
-
-def _made(record: str, height: int, columns: Mapping[str, Any]) -> pl.DataFrame:
-    """Rows of a record without offsets: series, or one value for all, or nothing (null)."""
-    frame = pl.DataFrame({"_": pl.Series(np.zeros(height, np.uint8))}).with_columns(
-        (value if isinstance(value, pl.Series) else pl.lit(value)).cast(kind.dtype).alias(name)
-        for name, kind in _plan(record).kinds.items()
-        for value in (columns.get(name),)
-    )
-    return frame.drop("_")
-
-
-def _frame_of(rows: Rows, topic: str, record: str) -> pl.DataFrame:
-    """The rows of a record in this cut, none where there are none."""
-    there = rows[topic].frames.get(record) if topic in rows else None
-    if there is None:
-        there = _made(record, 0, {}).with_columns(pl.lit(0, pl.Int64).alias(OFFSET))
-    return there
-
-
-def _put(
-    rows: Rows, cut: Cut, topic: str, record: str, more: pl.DataFrame, frame: pl.DataFrame
-) -> Rows:
-    """`frame` with `more` before it in place of the record's rows."""
-    was = rows.get(topic, TopicRows(topic))
-    if not more.height and not frame.height:
-        return rows
-    firsts = [one.get_column(OFFSET)[0] for one in was.frames.values() if one.height]
-    firsts += [one.offset for one in was.refused]
-    first = min(firsts, default=cut.offsets.get(topic, 0))
-    more = more.with_columns(pl.lit(first - 1, pl.Int64).alias(OFFSET)).select(frame.columns)
-    frames = {**was.frames, record: pl.concat([more, frame])}
-    return {**rows, topic: TopicRows(topic, frames, was.refused)}
+        return made("Route", len(held), columns)

@@ -105,6 +105,8 @@ class Facts:
                 for klass, code in zip(CLASS_NAMES, status, strict=True)
             },
             panic=bool(eligibility.panic[site].any()),
+            admitted=int(eligibility.admitted[site]),
+            drains=tuple((one, self.thing("drain", one)) for one in self._drains(site)),
             eligible_told=_last(one for one in told if _of_classes(one)),
             load=Load(cell.sites.load_state[site]).name,
             load_told=_last(one for one in told if one.row.to_state in _LOADS),
@@ -122,6 +124,11 @@ class Facts:
             route=route,
             path=None if route is None else self._path(name, site, route.route.prefix),
         )
+
+    def _drains(self, site: int) -> list[str]:
+        fleet = self._cell.fleet
+        region = fleet.regions.names[int(fleet.site_region[site])]
+        return fleet.drains.of_site(fleet.sites.names[site], region)
 
     def _members(self, site: int) -> list[int]:
         """Living appliances of a site in the order of their names."""

@@ -126,7 +126,8 @@ def _evidence(
             shown = format_prefix(bytes.fromhex(name)) if kind == "network" else name
             found = witness.records.at(FLEET_INVENTORY.name, offset)
             gone = found is not None and found.value is None
-            text = f"{kind} {shown}{' left the inventory' if gone else ': new inventory record'}"
+            ended = "was forgotten" if kind == "drain" else "left the inventory"
+            text = f"{kind} {shown}{f' {ended}' if gone else ': new inventory record'}"
             yield Evidence("inventory", shown, text, found)
     for cut, news in trail.route_news:
         site = (news.was or news.now or _NOBODY).site
@@ -154,6 +155,8 @@ def _in_inventory(
 ) -> bool:
     if kind == "appliance":
         return witness.site_of.get(name) in sites
+    if kind == "drain":
+        kind, _, name = name.partition(":")
     return kind == "network" or name in (sites if kind == "site" else regions)
 
 

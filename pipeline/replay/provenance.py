@@ -27,6 +27,7 @@ import numpy.typing as npt
 import polars as pl
 
 from pipeline.replay.archive import Part, Recording
+from pipeline.state.drains import ids_of
 from pipeline.state.ids import Ids, grown
 from pipeline.state.lpm import covers
 from pipeline.wire.address import MAPPED, halves, parse_prefix, prefix_columns
@@ -208,6 +209,9 @@ class Inventory:
                 frame = accepted(rows.frames[kind], refused)
                 names, offsets = frame.get_column(kind.lower()), frame.get_column(OFFSET)
                 news += [(kind.lower(), *one) for one in zip(names, offsets, strict=True)]
+        if "Drain" in rows.frames:
+            frame = ids_of(accepted(rows.frames["Drain"], refused))
+            news += [("drain", *one) for one in frame.select("_id", OFFSET).iter_rows()]
         if "Network" in rows.frames:
             frame = accepted(rows.frames["Network"], refused)
             frame = frame.filter(pl.Series(self._around.covered_by(frame.get_column("network"))))

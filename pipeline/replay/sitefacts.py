@@ -68,13 +68,16 @@ class PathFacts:
 
 @dataclass(frozen=True, slots=True)
 class SiteFacts:
-    """`serves`: class -> None, or why not; `eligible`, `load`, `spread`: the verdicts that brought
-    it where it is, None where there never was one; by class in the order of CLASS_NAMES."""
+    """`serves`: class -> None, or why not; `admitted`: by operators, ten-thousandths; `drains`:
+    what they ordered, as (id, record); `eligible`, `load`, `spread`: the verdicts that brought it
+    where it is, None where there never was one; by class in the order of CLASS_NAMES."""
 
     site: str
     kind: str
     serves: dict[str, str | None]
     panic: bool
+    admitted: int
+    drains: tuple[tuple[str, Origin], ...]
     eligible_told: Told | None
     load: str
     load_told: Told | None

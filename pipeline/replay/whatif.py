@@ -82,6 +82,7 @@ def begins_ms(recording: Recording) -> int:
 class Names:
     """What a recording knows by name. `sessions`: (site, peer) that announced routes."""
 
+    regions: set[str] = field(default_factory=set)
     sites: set[str] = field(default_factory=set)
     appliances: set[str] = field(default_factory=set)
     links: set[str] = field(default_factory=set)
@@ -94,6 +95,15 @@ class Names:
             if name not in there:
                 raise UsageError(
                     f"the recording has no site, appliance or link {name!r}; {_near(name, there)}"
+                )
+
+    def check_places(self, wanted: Iterable[str]) -> None:
+        """UsageError for what is neither site nor region."""
+        there = self.sites | self.regions
+        for name in wanted:
+            if name not in there:
+                raise UsageError(
+                    f"the recording has no site or region {name!r}; {_near(name, there)}"
                 )
 
     def session(self, text: str) -> tuple[str, str]:
@@ -113,6 +123,7 @@ def names_of(recording: Recording, *, sessions: bool) -> Names:
     for span in recording.manifest.cells:
         for step in fold(recording, span, Ignored()):
             fleet = step.cell.fleet
+            names.regions |= set(fleet.regions.names)
             names.sites |= set(fleet.sites.names)
             names.appliances |= set(fleet.appliances.names)
             names.links |= set(fleet.links.names)
@@ -128,7 +139,11 @@ def names_of(recording: Recording, *, sessions: bool) -> Names:
 
 def _from_records(recording: Recording, partition: int, names: Names) -> None:
     for frames in _decoded(recording, FLEET_INVENTORY.name, partition):
-        for record, found in (("Site", names.sites), ("Appliance", names.appliances)):
+        for record, found in (
+            ("Region", names.regions),
+            ("Site", names.sites),
+            ("Appliance", names.appliances),
+        ):
             if record in frames:
                 found |= set(frames[record].get_column(record.lower()))
         if "Site" in frames:

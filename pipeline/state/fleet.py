@@ -19,6 +19,7 @@ import polars as pl
 from pipeline.reasons import Noted
 from pipeline.state import inventory
 from pipeline.state.codec import Packed, blobs, blobs_of, pack, unpack, within
+from pipeline.state.drains import Drains
 from pipeline.state.ids import Bool, Ids, Int32, Int64, UInt64, grown
 from pipeline.state.inventory import Batch
 from pipeline.state.networks import Networks
@@ -82,6 +83,7 @@ class Fleet:
         self.appliances, self.links = Ids(), Ids()
         self.appliance_addresses: list[list[bytes]] = []
         self.version = self.placement_version = 0
+        self.drains = Drains()
         self._networks = Networks()
         #: site id -> (offset of its record, its links): what the link columns are made from.
         self._site_links: dict[int, tuple[int, list[dict[str, Any]]]] = {}
@@ -130,6 +132,7 @@ class Fleet:
                     [site, *listed] for site, listed in sorted(self._site_links.items())
                 ],
                 **within("networks", self._networks.fields()),
+                "drains": self.drains.fields(),
             },
         )
 
@@ -148,14 +151,20 @@ class Fleet:
         fleet.appliance_addresses = [list(islice(addresses, count)) for count in counts]
         fleet._site_links = {site: (offset, links) for site, offset, links in fields["site_links"]}
         fleet._networks = Networks.of(fields.part("networks"))
+        fleet.drains = Drains.of(fields["drains"])
         return fleet
 
-    def fold(self, rows: TopicRows, partition: int, partitions: int, account: Account) -> None:
+    def fold(
+        self, rows: TopicRows, partition: int, partitions: int, now_ms: int, account: Account
+    ) -> None:
         """Take over the rows of fleet.inventory; what belongs to another partition is refused."""
         self.partition = partition
         news = inventory.read(rows, partition, partitions, account)
         placed = self._networks.apply(self._placed(news.networks), news.network_ends)
         changed = placed
+        if drained := news.batches.pop("Drain", None):
+            fresh = self.drains.apply(drained.news, drained.lost, now_ms)
+            account.note(Noted.DUPLICATE, fresh.count(False))
         for kind, batch in news.batches.items():
             touched = _APPLY[kind](self, batch, account)
             changed |= touched

@@ -12,6 +12,7 @@ import polars as pl
 from pipeline.errors import WireError
 from pipeline.reasons import Refusal
 from pipeline.state import screens
+from pipeline.state.drains import SCOPES, ids_of
 from pipeline.state.ids import Bool, bad_ids
 from pipeline.wire.address import masks, parse_prefix, prefix_columns
 from pipeline.wire.rows import OFFSET, TOMBSTONE, Account, Check, TopicRows, screen
@@ -24,9 +25,11 @@ _NAMES: dict[str, tuple[tuple[str, bool], ...]] = {
     "Cluster": (("cluster", False), ("site", False), ("region", False)),
     "Appliance": (("appliance", False), ("site", False), ("cluster", True), ("region", False)),
     "Network": (("region", False),),
+    "Drain": (("entity", False), ("region", False)),
 }
 _COORDINATES = (("lat", -90.0, 90.0), ("lon", -180.0, 180.0))
 _PREFIX_BITS = 128
+_TIME_MAX_MS = 2**50  # tens of thousands of years: what is summed with it stays exact
 _ENDS = {OFFSET: pl.Int64, "hi": pl.UInt64, "lo": pl.UInt64, "length": pl.UInt8}
 
 
@@ -64,16 +67,25 @@ def read(rows: TopicRows, partition: int, partitions: int, account: Account) -> 
                 hi, lo, length = prefix_columns(frame.get_column("network"))
                 networks = frame.with_columns(hi=hi, lo=lo, length=length)
         elif frame is not None or ends[kind]:
-            batches[kind] = _newest(names[0][0], frame, ends[kind])
+            batches[kind] = _newest(_with_id(kind, frame), ends[kind])
     return Inventory(batches, networks, network_ends)
 
 
-def _newest(column: str, frame: pl.DataFrame | None, ends: list[tuple[int, str]]) -> Batch:
+def _with_id(kind: str, frame: pl.DataFrame | None) -> pl.DataFrame | None:
+    """The rows with what their keys name as `_id`."""
+    if frame is None:
+        return None
+    if kind == "Drain":
+        return ids_of(frame)
+    return frame.with_columns(_id=kind.lower())
+
+
+def _newest(frame: pl.DataFrame | None, ends: list[tuple[int, str]]) -> Batch:
     if frame is None:
         return Batch(pl.DataFrame(), sorted({name for _, name in ends}))
     fates = pl.concat(
         [
-            frame.select(OFFSET, name=column, row=pl.int_range(frame.height, dtype=pl.Int64)),
+            frame.select(OFFSET, name="_id", row=pl.int_range(frame.height, dtype=pl.Int64)),
             pl.DataFrame(
                 [(offset, name, -1) for offset, name in ends],
                 schema={OFFSET: pl.Int64, "name": pl.String, "row": pl.Int64},
@@ -99,6 +111,8 @@ def _tombstones(
                 kind, _, name = (key or b"").decode().partition(":")
                 kind = kind.capitalize()
                 if kind not in ends or not name:
+                    raise WireError(Refusal.BAD_KEY)
+                if kind == "Drain" and name.partition(":")[0] not in SCOPES:
                     raise WireError(Refusal.BAD_KEY)
                 if kind == "Network":
                     networks.append((offset, parse_prefix(name)))
@@ -127,6 +141,8 @@ def _value_checks(kind: str, frame: pl.DataFrame) -> list[Check]:
         return [screens.integers(frame, (("capacity_bps", screens.BPS_MAX),))]
     if kind == "Cluster":
         return []
+    if kind == "Drain":
+        return [screens.integers(frame, (("at_ms", _TIME_MAX_MS), ("deadline_ms", _TIME_MAX_MS)))]
     checks: list[Check] = [*screens.doubles(frame, _COORDINATES)]
     if kind == "Site":
         checks += _link_checks(frame)

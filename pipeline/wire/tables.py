@@ -28,7 +28,12 @@ I32 = npt.NDArray[np.int32]
 I16 = npt.NDArray[np.int16]
 
 #: What `GroupColumns.passed` counts from 1; 0 says: not passed over.
-PASSED_REASONS = (Reason.NO_CAPACITY, Reason.CLASS_NOT_SERVED, Reason.SITE_FULL)
+PASSED_REASONS = (
+    Reason.NO_CAPACITY,
+    Reason.CLASS_NOT_SERVED,
+    Reason.SITE_FULL,
+    Reason.DRAINING,
+)
 _CLASSES = 3
 _CHUNK = 8192
 #: Longest tail of a site's row: two ints, three optional longs, three shares and their frame.

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.decide.admission import NO_CAP
 from pipeline.decide.assignment import (
     CLASSES,
     TOTAL,
@@ -73,6 +74,8 @@ def problem(
         group=np.arange(len(rankings), dtype=np.uint64) * np.uint64(7919) % np.uint64(13),
         demand_bps=demand.astype(np.int64),
         eligible=(class_bps > 0) & (site_bps > 0)[:, None],
+        resort=np.zeros_like(class_bps, np.bool_),
+        cap=np.full(len(site_bps), NO_CAP, np.int64),
         site_bps=site_bps.astype(np.int64),
         class_bps=class_bps.astype(np.int64),
         target=target,
@@ -173,6 +176,8 @@ def test_the_answer_does_not_depend_on_the_order_of_the_groups(
         group=unique[order],
         demand_bps=case.demand_bps[order],
         eligible=case.eligible,
+        resort=case.resort,
+        cap=case.cap,
         site_bps=case.site_bps,
         class_bps=case.class_bps,
         target=case.target,

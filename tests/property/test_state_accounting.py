@@ -148,7 +148,7 @@ def test_l3_every_inventory_row_is_folded_or_refused(
         offset += rows.count
         account = Account()
         account.arrive(rows)
-        fleet.fold(rows, 0, 1, account)
+        fleet.fold(rows, 0, 1, 0, account)
         account.close()
     assert len(fleet.appliance_site) == len(fleet.appliances) == len(fleet.appliance_addresses)
     assert len(fleet.site_region) == len(fleet.sites)

@@ -31,6 +31,7 @@ class Plane:
     def __init__(self, config: SteeringConfig | None = None) -> None:
         self.log, self.cell, self.follower = Log(), Cell(0, 1), Followed()
         self.config = config or SteeringConfig()
+        self.effects: list[Effects] = []
         self._taken = dict.fromkeys(self.log.values, 0)
 
     def cut(self, cause: Cause = Cause.TICK, after_ms: int = 1000) -> Effects:

@@ -249,3 +249,14 @@ def test_views_that_were_loaded_make_the_same_page(tmp_path: Path) -> None:
 
     loaded = [load_view(tmp_path / str(number)) for number in range(2)]
     assert page(diff(*loaded), 20) == page(diff(*views), 20)
+
+
+def test_taking_a_site_out_of_service_as_a_what_if(well: str) -> None:
+    result = run("whatif", well, "--drain", NEAR, "--json")
+    assert result.exit_code == 0
+    *rows, last = objects(result)
+    moves = {(one["from"], one["to"]): one["moved_bps"] for one in rows if one["kind"] == "move"}
+    assert moves == {("near", "far"): 6_240_000_000}
+    assert last["change"] == "with near out of service"
+    with pytest.raises(UsageError, match="no site or region 'nowhere'"):
+        run("whatif", well, "--drain", "nowhere")

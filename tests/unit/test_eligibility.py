@@ -30,6 +30,7 @@ def asked(rows: list[tuple[int, int, int]], *, sites: int = 2, **changes: object
         heard=np.ones(len(rows), bool),
         site_region=np.zeros(sites, np.int32),
         link_bps=np.full(sites, -1, np.int64),
+        admitted=np.full(sites, 10_000, np.int64),
         regions=1,
     )
     return replace(base, **changes)  # type: ignore[arg-type]

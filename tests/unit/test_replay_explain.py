@@ -715,3 +715,27 @@ def test_the_answer_is_what_who_says_of_the_tables_at_that_cut(tmp_path: Path) -
     for name in ("VOD", "LIVE", "GAME"):
         found = ask(tmp_path, made, traffic_class=name)
         assert found.answer == who(table, parse_address(CLIENT), name)
+
+
+def test_a_client_that_a_drain_moved_is_told_of_the_order(tmp_path: Path) -> None:
+    made = world()
+    made.log.drain(NEAR, -1)
+    made.note("drain", FLEET_INVENTORY.name)
+    made.log.cut()
+    found = ask(tmp_path, made)
+    assert [one.site for one in found.answer.sites] == [FAR]
+    assert (found.answer.passed_over[0].site, found.answer.passed_over[0].reason) == (
+        NEAR,
+        Reason.DRAINING,
+    )
+    last = found.moves[-1]
+    (order,) = [one for one in last.evidence if one.kind == "inventory"]
+    assert order.text == f"drain site:{NEAR}: new inventory record"
+    assert isinstance(order.origin, Source)
+    assert order.origin.offset == made.at["drain"]
+    assert f"{NEAR} IN_SERVICE -> DRAINED, drained" in last.why
+    facts = found.sites[NEAR]
+    assert facts.admitted == 0
+    ((name, origin),) = facts.drains
+    assert (name, place(origin)[2]) == (f"site:{NEAR}", made.at["drain"])
+    assert found.sites[FAR].drains == ()

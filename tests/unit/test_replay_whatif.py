@@ -1,5 +1,6 @@
 """What would have been, in a world that can be reckoned by hand (tests/diffworld.py)."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pipeline.cut import Cause, Cut
 from pipeline.errors import UsageError
 from pipeline.replay.archive import Recording
 from pipeline.replay.changes import (
+    Drained,
     Failed,
     LostLinks,
     OtherMed,
@@ -27,6 +29,7 @@ from pipeline.replay.watch import watched
 from pipeline.replay.whatif import WhatIf, begins_ms, names_of, what_if
 from pipeline.state.screens import BYTES_MAX
 from pipeline.state.sessionroutes import session_routes
+from pipeline.wire.encode import encode
 from pipeline.wire.rows import TopicRows
 from schemas.registry import PLAY_EVENTS
 from tests import explained, frames
@@ -82,6 +85,45 @@ def test_without_a_site_that_serves_nothing_nothing_moves(tmp_path: Path) -> Non
     assert moved(found) == {}
     assert not found.harms
     assert not found.diff.equal  # its appliance is down all the same
+
+
+@pytest.mark.parametrize("of", ["site", "region"])
+def test_out_of_service_what_has_another_site_moves_and_the_rest_stays(
+    tmp_path: Path, of: str
+) -> None:
+    drained = Drained([NEAR], [], FROM) if of == "site" else Drained([], ["eu"], FROM)
+    found = asked(tmp_path / "log", drained)
+    assert moved(found) == ({(NEAR, FAR): 6_240_000_000} if of == "site" else {})
+    assert not found.harms
+    sites = {one["site"]: one for one in found.diff.sites.to_dicts()}
+    assert (sites[NEAR]["serves_a"], sites[NEAR]["serves_b"]) == ("VOD+LIVE+GAME", "NONE")
+    assert sites[NEAR]["load_bps_b"] == (3 * GBPS if of == "site" else 9_240_000_000)
+    assert not found.diff.appliances.height
+
+
+def test_what_is_ordered_later_does_not_end_a_drain_that_is_tried(tmp_path: Path) -> None:
+    made = log()
+    order = {"scope": "SITE", "entity": NEAR, "region": "eu", "action": "UNDRAIN"}
+    made.put("fleet.inventory", "drain:site:near", "Drain", order | {"at_ms": 0, "deadline_ms": 0})
+    for at, cut in enumerate(made.cuts[FROM_CUT + 3 :], FROM_CUT + 3):
+        ends = cut.offsets | {"fleet.inventory": len(made.values["fleet.inventory"])}
+        made.cuts[at] = replace(cut, offsets=ends)
+    found = asked(tmp_path / "log", Drained([NEAR], [], FROM), made=made)
+    assert moved(found) == {(NEAR, FAR): 6_240_000_000}
+
+
+def test_back_in_service_it_has_what_it_had(tmp_path: Path) -> None:
+    made = log()
+    made.keys["fleet.inventory"].insert(0, b"drain:site:near")
+    order = {"scope": "SITE", "entity": NEAR, "region": "eu", "action": "DRAIN"}
+    record = encode("Drain", order | {"at_ms": 0, "deadline_ms": 0})
+    made.values["fleet.inventory"].insert(0, record)
+    for at, cut in enumerate(made.cuts):
+        ends = cut.offsets | {"fleet.inventory": cut.offsets["fleet.inventory"] + 1}
+        made.cuts[at] = replace(cut, offsets=ends)
+    found = asked(tmp_path / "log", Drained([NEAR], [], FROM, "UNDRAIN"), made=made)
+    assert moved(found) == {(FAR, NEAR): 6_240_000_000}
+    assert Drained([NEAR], [], FROM, "UNDRAIN").words == "with near back in service"
 
 
 def test_a_failed_appliance_reports_in_every_cut_from_then_on(tmp_path: Path) -> None:
@@ -228,6 +270,10 @@ def test_names_that_are_not_there_are_refused_with_near_ones(tmp_path: Path) -> 
     with opened(tmp_path / "log") as recording:
         names = names_of(recording, sessions=True)
     assert names.sites == {NEAR, FAR}
+    assert names.regions == {"eu"}
+    names.check_places([NEAR, "eu"])
+    with pytest.raises(UsageError, match="no site or region 'near-a0'"):
+        names.check_places(["near-a0"])
     assert names.appliances == {"near-a0", "far-a0"}
     assert names.links == {"far-link"}
     names.check([NEAR, "far-link", "far-a0"])

@@ -192,7 +192,7 @@ def test_records_of_another_partition_are_refused() -> None:
     records = (region(), region(other), site("s", region=other), network("203.0.114.0/24"))
     rows, account, fleet = topic_rows("fleet.inventory", records), Account(), Fleet()
     account.arrive(rows)
-    fleet.fold(rows, here, partitions, account)
+    fleet.fold(rows, here, partitions, 0, account)
     account.close()
     assert {one.reason for one in account.refused["fleet.inventory"]} == {Refusal.WRONG_PARTITION}
     assert account.folded["fleet.inventory"] == 2
