@@ -33,6 +33,11 @@ class ProximityConfig(_Frozen):
 
 class HealthConfig(_Frozen):
     stale_after_ms: int = Field(15_000, ge=1000, description="Three missed reports at 5 s.")
+    site_stale_after_ms: int = Field(
+        7_000,
+        ge=1000,
+        description="Silence of a whole site: one report at 5 s, and up to 2 s on its way.",
+    )
     slow_start_ms: int = Field(30_000, ge=0, description="Ramp of a recovered appliance.")
     filling_share: float = Field(
         0.5, ge=0, le=1, description="Usable while FILLING: the fill takes disk and link as well."

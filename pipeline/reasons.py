@@ -57,7 +57,7 @@ class Reason(StrEnum):
     REPORTED_FILLING = "reported_filling"
     FIRST_REPORT = "first_report"
     NEVER_REPORTED = "never_reported"
-    SILENT = "silent"  # no report for stale_after_ms
+    SILENT = "silent"  # no report for stale_after_ms, or of its whole site for site_stale_after_ms
     ERROR_RATE = "error_rate"
     SATURATED = "saturated"
     RELIEVED = "relieved"  # utilisation below the lower threshold for long enough

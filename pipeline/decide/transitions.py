@@ -16,7 +16,7 @@ class Signal(IntEnum):
     """What may be true of an appliance at a cut; the first that changes anything acts."""
 
     FAILED_REPORT = 0  # it says FAILED, or said so since the last cut
-    SILENT = 1  # no report for stale_after_ms
+    SILENT = 1  # no report for stale_after_ms, of its whole site for site_stale_after_ms
     ERRORS = 2  # error_reports reports in a row with too many errors
     OUTLIER = 3  # clearly worse than its peers
     DRAIN_REPORT = 4  # it says DRAINING

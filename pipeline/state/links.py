@@ -4,6 +4,9 @@ Rule: as for appliances: samples of one link are folded in the order of the log,
 one before by a quarter; a sample older than what is known is counted and changes nothing. A link
 that has not been heard of for long still has its capacity: that somebody measures it is no
 condition for using it. Integers throughout.
+Which client goes by which link nobody tells. But what a site sends goes by its links in some
+mixture, and so the fullest of them says how much more of it fits: after a cut, a site may be full
+with half of its links idle. The mixture changes with what is planned, and is measured anew.
 """
 
 import numpy as np
@@ -18,6 +21,9 @@ from pipeline.state.fleet import Fleet
 from pipeline.state.ids import Int32, Int64, grown, rounds
 from pipeline.wire.rows import OFFSET, Account, Check, TopicRows, passing
 
+FULL = 10_000
+#: Use of the fullest link (ten-thousandths) from which the mixture of links is believed, and fully.
+TELLS_FROM, TELLS_FULLY = 1_000, 3_000
 SMOOTHING = 4  # a new sample counts a quarter, as in health.py
 ROUNDS_MAX = 100  # samples of one link folded one by one in a cut; of more, the newest
 _LIMITS = (
@@ -106,13 +112,20 @@ class Links:
         return np.where(self.capacity_bps > 0, np.minimum(self.capacity_bps, known), known)
 
     def site_link_capacity_bps(self, fleet: Fleet) -> Int64:
-        """int64[sites]: sum over the site's links in the inventory; -1 where it has none."""
-        total = np.zeros(len(fleet.sites), dtype=np.int64)
-        number = np.zeros(len(fleet.sites), dtype=np.int64)
-        live = fleet.link_alive
-        np.add.at(total, fleet.link_site[live], self.link_capacity_bps(fleet)[live])
-        np.add.at(number, fleet.link_site[live], 1)
-        return np.where(number > 0, total, -1)
+        """int64[sites]: what leaves by the site's links over how full the fullest of them is with
+        that (where they are all but idle, their sum); -1 where it has none in the inventory."""
+        live = np.flatnonzero(fleet.link_alive)
+        capacity, site = self.link_capacity_bps(fleet)[live], fleet.link_site[live]
+        used = np.minimum(self.used_bps[live], capacity)
+        number, room, sent, fullest = np.zeros((4, len(fleet.sites)), dtype=np.int64)
+        np.add.at(number, site, 1)
+        np.add.at(room, site, capacity)
+        np.add.at(sent, site, used)
+        np.maximum.at(fullest, site, used * FULL // np.maximum(capacity, 1))
+        told = np.clip(fullest - TELLS_FROM, 0, TELLS_FULLY - TELLS_FROM)
+        unlike = room - sent * FULL // np.maximum(fullest, TELLS_FROM)
+        found = room - unlike * told // (TELLS_FULLY - TELLS_FROM)
+        return np.where(number > 0, np.clip(found, 0, room), -1)
 
 
 def _checks(

@@ -400,6 +400,44 @@ def test_half_or_fewer_or_a_handful_are_believed_to_be_silent_themselves() -> No
     assert len(handful.cut(after_ms=15_000)) == BLIND_MIN - 1
 
 
+def sites_of(members: int, sites: int) -> HealthWorld:
+    """Sites s0... with appliances s0a0... that are UP (`talk`: each reports every 5 s)."""
+    named = [f"s{at}" for at in range(sites)]
+    records = [appliance(f"{at}a{n}", at) for at in named for n in range(members)]
+    world = HealthWorld(fleet_of(region(), *(site(at) for at in named), *records))
+    world.cut(*(report(name) for name in world.fleet.appliances.names))
+    return world
+
+
+def talk(world: HealthWorld, second: int, *, but: tuple[str, ...]) -> list[VerdictRow]:
+    told = world.fleet.appliances.names[second % 5 :: 5]
+    return world.cut(*(report(one) for one in told if not one.startswith(but)), after_ms=1_000)
+
+
+def test_a_site_of_which_nobody_is_heard_is_down_before_its_appliances_are_overdue() -> None:
+    world = sites_of(4, 5)
+    for second in range(10):
+        assert talk(world, second, but=("none",)) == []
+    fell = [(second, talk(world, second, but=("s1",))) for second in range(10, 20)]
+    gone = [(second, one) for second, verdicts in fell for one in verdicts]
+    assert [(one.entity, one.to_state, one.reason) for _, one in gone] == [
+        (f"s1a{n}", "STALE", Reason.SILENT) for n in range(4)
+    ]
+    assert {second for second, _ in gone} == {16}  # the last was heard in second 9
+    assert gone[0][1].detail == "silent for 7.0 s like its whole site"
+
+
+def test_two_of_a_site_or_all_but_one_or_more_than_half_of_a_cell_have_the_usual_time() -> None:
+    small = sites_of(2, 5)
+    assert [one for s in range(11) for one in talk(small, s, but=("s1",))] == []
+    one_left = sites_of(4, 5)
+    but = ("s1a0", "s1a1", "s1a2")
+    assert [one for s in range(11) for one in talk(one_left, s, but=but)] == []
+    most = sites_of(4, 5)
+    found = [one for s in range(30) for one in talk(most, s, but=("s0", "s1", "s2"))]
+    assert {(one.kind, one.to_state) for one in found} == {("cell", "BLIND")}
+
+
 def test_a_failure_is_still_seen_while_most_are_silent() -> None:
     world = up(20)
     for _ in range(30):

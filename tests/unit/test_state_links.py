@@ -1,6 +1,8 @@
 """The links section: smoothed use, and the capacity a site's links have together."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.reasons import Noted, Refusal
 from pipeline.state.links import ROUNDS_MAX, Links
@@ -43,11 +45,41 @@ def test_a_sites_link_capacity_is_the_sum_of_what_is_believed_of_each() -> None:
     assert links.site_link_capacity_bps(FLEET).tolist() == [1500, 70, -1]
     fold(
         links,
-        link_sample("l0", capacity_bps=400),
-        link_sample("l1", capacity_bps=0),
+        link_sample("l0", capacity_bps=400, used_bps=0),
+        link_sample("l1", capacity_bps=0, used_bps=0),
         link_sample("l2", capacity_bps=900),
     )
     assert links.site_link_capacity_bps(FLEET).tolist() == [900, 70, -1]
+
+
+def test_the_fullest_link_says_how_much_more_of_the_same_mixture_fits() -> None:
+    """900 leave: 600 by a link that is full, 300 by one that has room for as much again."""
+    fleet = fleet_of(region(), site("s0", {"l0": 1000, "l1": 600}))
+    links = Links()
+    cut = [link_sample("l0", capacity_bps=600, used_bps=600), link_sample("l1", used_bps=300)]
+    fold_into(links, "traffic.links", cut, fleet)
+    assert links.site_link_capacity_bps(fleet).tolist() == [900]
+    links = Links()
+    half = [link_sample("l0", used_bps=500), link_sample("l1", used_bps=150)]
+    fold_into(links, "traffic.links", half, fleet)
+    assert links.site_link_capacity_bps(fleet).tolist() == [1300]
+    links = Links()
+    idle = [link_sample("l0", used_bps=100), link_sample("l1", used_bps=6)]
+    fold_into(links, "traffic.links", idle, fleet)
+    assert links.site_link_capacity_bps(fleet).tolist() == [1600]
+
+
+@given(st.lists(st.tuples(st.integers(1, 10**13), st.integers(0, 2 * 10**13)), min_size=1))
+def test_site_links_carry_what_leaves_by_them_and_no_more_than_their_sum(
+    rows: list[tuple[int, int]],
+) -> None:
+    fleet = fleet_of(region(), site("s0", {f"l{n}": room for n, (room, _) in enumerate(rows)}))
+    links = Links()
+    told = [link_sample(f"l{n}", used_bps=used, capacity_bps=0) for n, (_, used) in enumerate(rows)]
+    fold_into(links, "traffic.links", told, fleet)
+    [found] = links.site_link_capacity_bps(fleet).tolist()
+    room, sent = sum(room for room, _ in rows), sum(min(room, used) for room, used in rows)
+    assert sent <= found <= room
 
 
 def test_a_link_that_is_gone_is_unknown_and_adds_nothing() -> None:
