@@ -129,6 +129,7 @@ class Log:
             "errors": 1,
             "ttfb_ms": 20,
             "retransmits": 3,
+            "drain_by_ms": 0,
             **fields,
         }
         self.put(APPLIANCE_HEALTH.name, appliance, "Health", record)
@@ -263,7 +264,8 @@ def _second(log: Log, random: Random, number: int, *, bad: bool) -> None:
             service = "FAILED" if appliance == failed and number % 7 > 2 else "OK"
             log.health(appliance, service, egress_bps=random.randrange(12 * GBPS))
     if number % 10 == 3:
-        log.health("eu-s1-a0", random.choice(["DRAINING", "FILLING", "FAILED"]))
+        service = random.choice(["DRAINING", "FILLING", "FAILED"])
+        log.health("eu-s1-a0", service, drain_by_ms=log.now_ms + 5_000)
     for _ in range(60):
         region = random.choice(REGIONS)
         site = random.choice(sites(region))

@@ -146,7 +146,7 @@ def report(name: str, at_ms: int = NOW_MS, **fields: Any) -> tuple[str, dict[str
     """A Health record of an appliance that is well: half loaded, 1000 requests, no errors."""
     given = {"appliance": name, "at_ms": at_ms, "service": "OK", "egress_bps": 50_000_000_000}
     load = {"capacity_bps": 100_000_000_000, "cpu": 0.4, "disk": 0.3, "connections": 900}
-    counts = {"requests": 1000, "errors": 0, "ttfb_ms": 9, "retransmits": 3}
+    counts = {"requests": 1000, "errors": 0, "ttfb_ms": 9, "retransmits": 3, "drain_by_ms": 0}
     return "Health", {**given, **load, **counts, **fields}
 
 

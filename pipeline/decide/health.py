@@ -32,7 +32,15 @@ from pipeline.decide.transitions import NEXT_REASON, NEXT_STATE, PROMOTIONS, Sig
 from pipeline.effects import VerdictRow
 from pipeline.reasons import Reason
 from pipeline.state.fleet import Fleet
-from pipeline.state.health import CODE, REASONS, ApplianceState, Health, Service
+from pipeline.state.health import (
+    CODE,
+    FULL,
+    RAMP_STEPS,
+    REASONS,
+    ApplianceState,
+    Health,
+    Service,
+)
 from pipeline.state.ids import Bool, Int64
 
 __all__ = ["ApplianceState", "evaluate"]
@@ -190,16 +198,22 @@ def _apply(
     now_ms: int,
     config: SteeringConfig,
 ) -> None:
-    """Move `rows` as their signals say, with what goes along: clocks, runs, ramp and penalty."""
+    """Move `rows` as their signals say, with what goes along: clocks, runs, ramp and penalty. Who
+    stops draining begins slow start where the drain had come to."""
     before = health.state[rows]
     after = NEXT_STATE[before, signals].astype(np.uint8)
+    share = health.share(now_ms, config)[rows]
+    into = (after == _S.DRAINING) & (before != _S.DRAINING)
+    health.drain_from_share[rows[into]] = share[into]
     health.reason[rows] = NEXT_REASON[before, signals]
     health.state[rows] = after
     health.since_ms[rows[after != before]] = now_ms
     unknown = np.isin(after, (_S.DOWN, _S.STALE))
     health.good_run[rows[unknown]] = health.bad_run[rows[unknown]] = 0
     starts = (after == _S.PROBATION) & np.isin(before, (_S.DRAINING, _S.DOWN, _S.STALE))
-    health.ramp_from_ms[rows[starts]] = now_ms
+    done = np.maximum(np.where(before == _S.DRAINING, share, 0) - FULL // RAMP_STEPS, 0)
+    ramp_from = now_ms - config.health.slow_start_ms * done // FULL
+    health.ramp_from_ms[rows[starts]] = ramp_from[starts]
     health.ramp_from_ms[rows[after == _S.UP]] = 0
     fell = rows[(after == _S.DOWN) & np.isin(before, _SERVING)]
     limits = config.health
@@ -240,5 +254,8 @@ def _detail(
         case Signal.RELIEVED:
             return f"{load}, below {limits.saturated_leave:.3f} for {below_s:.1f} s"
         case _:
+            left_ms = int(health.drain_by_ms[row]) - now_ms
+            if signal is Signal.DRAIN_REPORT and left_ms > 0:
+                return f"reported DRAINING, within {left_ms / 1000:.1f} s"
             failed = signal is Signal.FAILED_REPORT  # perhaps not in its newest report
             return f"reported {(Service.FAILED if failed else Service(health.service[row])).name}"

@@ -116,7 +116,8 @@ def mistakes(error: ValidationError) -> list[str]:
 
 
 class HealthReport(Report):
-    """What an appliance says of itself; `cpu` and `disk` from 0 to 1."""
+    """What an appliance says of itself; `cpu` and `disk` from 0 to 1. `drain_by_ms`: when one that
+    is DRAINING wants to have no load any more, 0 at once."""
 
     topic, name = APPLIANCE_HEALTH, "Health"
     appliance: Id
@@ -131,6 +132,7 @@ class HealthReport(Report):
     errors: Count = 0
     ttfb_ms: Count = 0
     retransmits: Count = 0
+    drain_by_ms: Count = 0
 
     def key(self) -> bytes:
         return keys.entity_key(self.appliance)

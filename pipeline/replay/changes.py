@@ -118,7 +118,7 @@ class Failed:
         )  # fmt: skip
         silent = names.filter(~names.is_in(frame.get_column("appliance").implode()))
         report = {"at_ms": cut.at_ms, "service": "FAILED", "cpu": 0.0, "disk": 0.0}
-        numbers = dict.fromkeys((*_IDLE, "capacity_bps", "ttfb_ms"), 0)
+        numbers = dict.fromkeys((*_IDLE, "capacity_bps", "ttfb_ms", "drain_by_ms"), 0)
         more = made("Health", silent.len(), {"appliance": silent, **report, **numbers})
         return put(rows, cut, APPLIANCE_HEALTH.name, "Health", more, frame), config
 

@@ -93,6 +93,7 @@ class Meters:
             "errors": (requests * failing).astype(np.int64),
             "ttfb_ms": (18 + 12 * noise[1] + 60 * np.minimum(use, 2.0) ** 4).astype(np.int64),
             "retransmits": (requests * (0.2 + 4 * np.clip(use - 0.9, 0, 1))).astype(np.int64),
+            "drain_by_ms": np.zeros(which.size, np.int64),
         }
 
     def links(self, which: Idx, at_ms: int, load: F64) -> dict[str, encode.Column]:

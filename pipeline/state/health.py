@@ -92,6 +92,8 @@ _COLUMNS: dict[str, tuple[type[np.generic], float]] = {
     "errors": (np.int64, 0),
     "ttfb_ms": (np.int64, 0),
     "retransmits": (np.int64, 0),
+    "drain_by_ms": (np.int64, 0),
+    "drain_from_share": (np.int64, 0),
     "good_run": (np.int64, 0),
     "bad_run": (np.int64, 0),
     "failed_seen": (np.bool_, 0),
@@ -106,7 +108,7 @@ _COLUMNS: dict[str, tuple[type[np.generic], float]] = {
 }
 _REPORTED = (
     *("service", "egress_bps", "capacity_bps", "cpu", "disk"),
-    *("connections", "requests", "errors", "ttfb_ms", "retransmits"),
+    *("connections", "requests", "errors", "ttfb_ms", "retransmits", "drain_by_ms"),
 )
 
 
@@ -129,6 +131,8 @@ class Health:
     errors: Int64
     ttfb_ms: Int64
     retransmits: Int64
+    drain_by_ms: Int64  # when it wants to have no load any more; 0: at once
+    drain_from_share: Int64  # of its capacity, ten-thousandths, when it came to be DRAINING
     good_run: Int64  # reports in a row that were good, and bad
     bad_run: Int64
     failed_seen: Bool  # FAILED was reported since the states were last evaluated
@@ -216,7 +220,11 @@ class Health:
         config: SteeringConfig,
         account: Account,
     ) -> None:
-        """Fold at most one report of each appliance."""
+        """Fold at most one report of each appliance. Who stops draining starts from where that
+        was (decide/health.py), so its deadline stays known."""
+        drains = news["service"] == Service.DRAINING
+        deadline = np.where(drains, news["drain_by_ms"], self.drain_by_ms[news["row"]])
+        news = {**news, "drain_by_ms": deadline}
         last = self.last_at_ms[news["row"]]
         again = news["at_ms"] == last
         for column in _REPORTED:
@@ -265,6 +273,32 @@ class Health:
         step = np.where(self.suppressed, 1, step)
         return np.where(self.ramp_from_ms == 0, FULL, step * (FULL // RAMP_STEPS))
 
+    def draining(self, now_ms: int) -> Int64:
+        """int64[n]: share of capacity that is left of what an appliance had when it began to drain,
+        evenly less until its deadline; whole per cents, so that weights move so often at most."""
+        left = np.maximum(self.drain_by_ms - now_ms, 0)
+        whole = np.maximum(self.drain_by_ms - self.since_ms, 1)
+        share: Int64 = self.drain_from_share * np.minimum(left, whole) // whole
+        return share // SATURATED_STEP * SATURATED_STEP
+
+    def share(self, now_ms: int, config: SteeringConfig) -> Int64:
+        """int64[n]: share of what it can carry that may be planned on, by state."""
+        ramp = self.ramp(now_ms, config)
+        excess = np.maximum(self.load, config.health.saturated_enter)
+        relief = FULL * config.health.saturated_enter / excess
+        relief_steps = np.rint(relief).astype(np.int64) // SATURATED_STEP * SATURATED_STEP
+        filling = ramp * int(FULL * config.health.filling_share) // FULL
+        share = np.zeros(len(self.state), dtype=np.int64)
+        for state, of_capacity in (
+            (ApplianceState.UP, np.full_like(share, FULL)),
+            (ApplianceState.PROBATION, ramp),
+            (ApplianceState.FILLING, filling),
+            (ApplianceState.DRAINING, self.draining(now_ms)),
+            (ApplianceState.SATURATED, relief_steps),
+        ):
+            share = np.where(self.state == state, of_capacity, share)
+        return share
+
     def measured(self) -> Int64:
         """int64[n]: what an appliance can send as a share of its port's capacity, by what it sends
         and how busy its bottleneck is with that; in ten-thousandths."""
@@ -276,19 +310,7 @@ class Health:
     def usable_bps(self, fleet: Fleet, now_ms: int, config: SteeringConfig) -> Int64:
         """int64[n]: capacity that may be planned on, by state; 0 for what is not alive."""
         self.sync(fleet)
-        ramp = self.ramp(now_ms, config)
-        excess = np.maximum(self.load, config.health.saturated_enter)
-        relief = FULL * config.health.saturated_enter / excess
-        relief_steps = np.rint(relief).astype(np.int64) // SATURATED_STEP * SATURATED_STEP
-        filling = ramp * int(FULL * config.health.filling_share) // FULL
-        share = np.zeros(len(self.state), dtype=np.int64)
-        for state, of_capacity in (
-            (ApplianceState.UP, np.full_like(share, FULL)),
-            (ApplianceState.PROBATION, ramp),
-            (ApplianceState.FILLING, filling),
-            (ApplianceState.SATURATED, relief_steps),
-        ):
-            share = np.where(self.state == state, of_capacity, share)
+        share = self.share(now_ms, config)
         able = self.trusted_capacity_bps(fleet) * self.measured() // FULL
         usable = able * share // FULL
         return np.where(fleet.live_appliances(), usable, 0)

@@ -18,6 +18,7 @@ _LIMITS = (
     ("errors", screens.COUNT_MAX),
     ("ttfb_ms", screens.COUNT_MAX),
     ("retransmits", screens.COUNT_MAX),
+    ("drain_by_ms", screens.TIME_MAX_MS),
 )
 _FRACTIONS = (("cpu", 0.0, screens.FRACTION_MAX), ("disk", 0.0, screens.FRACTION_MAX))
 

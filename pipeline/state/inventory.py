@@ -29,7 +29,6 @@ _NAMES: dict[str, tuple[tuple[str, bool], ...]] = {
 }
 _COORDINATES = (("lat", -90.0, 90.0), ("lon", -180.0, 180.0))
 _PREFIX_BITS = 128
-_TIME_MAX_MS = 2**50  # tens of thousands of years: what is summed with it stays exact
 _ENDS = {OFFSET: pl.Int64, "hi": pl.UInt64, "lo": pl.UInt64, "length": pl.UInt8}
 
 
@@ -142,7 +141,11 @@ def _value_checks(kind: str, frame: pl.DataFrame) -> list[Check]:
     if kind == "Cluster":
         return []
     if kind == "Drain":
-        return [screens.integers(frame, (("at_ms", _TIME_MAX_MS), ("deadline_ms", _TIME_MAX_MS)))]
+        return [
+            screens.integers(
+                frame, (("at_ms", screens.TIME_MAX_MS), ("deadline_ms", screens.TIME_MAX_MS))
+            )
+        ]
     checks: list[Check] = [*screens.doubles(frame, _COORDINATES)]
     if kind == "Site":
         checks += _link_checks(frame)

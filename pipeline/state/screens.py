@@ -16,6 +16,7 @@ from pipeline.wire.rows import Check
 BPS_MAX = 10**14  # 100 Tbit/s: above the egress of any CDN, below any overflow of what is summed
 COUNT_MAX = 10**12  # of requests, connections, packets, milliseconds in one report
 BYTES_MAX = 10**12  # of one play between two events: a terabyte
+TIME_MAX_MS = 2**48  # the year 10,889: times ten-thousandths it still fits
 FRACTION_MAX = 1.1  # load and busy time are sampled and may read a little above 1
 
 

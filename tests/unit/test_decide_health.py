@@ -225,6 +225,54 @@ def test_filling_serves_with_a_share_and_comes_back_without_a_dip() -> None:
     assert moved(world.cut(after_ms=1_000)) == [("PROBATION", "UP", Reason.PROMOTED)]
 
 
+def draining(world: HealthWorld, by_ms: int, after_ms: int = 10) -> list[VerdictRow]:
+    return world.cut(report("a0", service="DRAINING", drain_by_ms=by_ms), after_ms=after_ms)
+
+
+def test_an_appliance_with_a_deadline_leaves_evenly_until_then() -> None:
+    world = up()
+    by_ms = world.now_ms + 10 + 10_000
+    (told,) = draining(world, by_ms)
+    assert (told.to_state, told.detail) == ("DRAINING", "reported DRAINING, within 10.0 s")
+    seen = []
+    for _ in range(11):
+        seen.append(world.usable_bps("a0") * 100 // FULL_BPS)
+        draining(world, by_ms, after_ms=1000)
+    assert seen == [100, 90, 80, 70, 60, 50, 40, 30, 20, 10, 0]
+    assert world.state("a0") is S.DRAINING
+
+
+@pytest.mark.parametrize("by_ms", [0, NOW_MS - 5])
+def test_without_a_deadline_or_after_it_an_appliance_leaves_at_once(by_ms: int) -> None:
+    world = up()
+    (told,) = draining(world, by_ms)
+    assert told.detail == "reported DRAINING"
+    assert world.usable_bps("a0") == 0
+
+
+def test_who_is_in_slow_start_does_not_get_more_by_draining() -> None:
+    world = up()
+    draining(world, 0)
+    world.cut(report("a0"), report("a0"), after_ms=1000)
+    assert world.usable_bps("a0") == FULL_BPS // 10
+    draining(world, world.now_ms + 60_010)
+    assert world.usable_bps("a0") == FULL_BPS // 10
+
+
+@pytest.mark.parametrize(("after_ms", "percent"), [(0, 100), (2_000, 80), (5_000, 50), (9_500, 10)])
+def test_a_drain_that_is_undone_goes_back_from_where_it_was(after_ms: int, percent: int) -> None:
+    world = up()
+    by_ms = world.now_ms + 10 + 10_000
+    draining(world, by_ms)
+    assert moved(world.cut(report("a0"), after_ms=after_ms)) == [
+        ("DRAINING", "PROBATION", Reason.REPORTED_OK)
+    ]
+    assert world.usable_bps("a0") * 100 // FULL_BPS == percent
+    for _ in range(10):
+        world.cut(report("a0"), after_ms=3_000)
+    assert world.state("a0") is S.UP
+
+
 def test_an_undrained_appliance_starts_slowly() -> None:
     world = up()
     world.cut(report("a0", service="DRAINING"), after_ms=10)

@@ -68,6 +68,7 @@ class Frames:
         if (health := news.get("health")) is not None:
             named = {**health, "appliance": self._names.gather(health["appliance"])}
             del named["load"]  # a number of the world's, not of the schema's
+            named["drain_by_ms"] = np.zeros(len(health["appliance"]), np.int64)
             made[APPLIANCE_HEALTH.name] = [("Health", named)]
         if (links := news.get("links")) is not None:
             linked = {**links, "link": self._links.gather(links["link"])}
