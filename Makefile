@@ -35,7 +35,7 @@ check: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 bench: setup
-	@for name in $(or $(ARGS),table failover ingest replay recovery snapshot assign); do $(BIN)/edgesteer bench $$name --json || exit 1; done
+	@for name in $(or $(ARGS),table step fleet failover ingest replay recovery snapshot assign); do $(BIN)/edgesteer bench $$name --json || exit 1; done
 
 clean:
 	rm -rf $(VENV) .edgesteer

@@ -107,9 +107,9 @@ def fleet_args(prefixes: int) -> list[str]:
     return ["sim", "run", *map(str, (*sizes, "--prefixes", prefixes, "--rate", PLAYS_PER_S))]
 
 
-async def until_up(fleet: Child) -> None:
+async def until_up(fleet: Child, timeout_s: float = START_TIMEOUT_S) -> None:
     """The simulation says so when everything that is there at the start is published."""
-    async with asyncio.timeout(START_TIMEOUT_S):
+    async with asyncio.timeout(timeout_s):
         while True:
             if "the fleet is up" in _text(fleet.log):
                 return

@@ -13,13 +13,8 @@ program that folds such a log. The detail says where the time goes; the timers a
 sections as they are called, a microsecond a call.
 """
 
-import os
-import resource
-import subprocess
-import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -28,24 +23,16 @@ from typing import Any
 import orjson
 import polars as pl
 
-import pipeline.cell
 import pipeline.replay.fold
 import pipeline.replay.lane
+from pipeline.bench.alone import peak_mb, serve, stage
 from pipeline.bench.replayworld import make
-from pipeline.decide.groups import RegionTable
-from pipeline.publish import Ledger
-from pipeline.regions import Region
+from pipeline.bench.sections import STEP, Section, Stopwatch
 from pipeline.replay import archive
 from pipeline.replay.compare import Tally, replay
 from pipeline.replay.fold import cut_of, values_of
 from pipeline.replay.lane import Lane
 from pipeline.sim.size import SimSize
-from pipeline.state.demand import Demand
-from pipeline.state.fleet import Fleet
-from pipeline.state.health import Health
-from pipeline.state.links import Links
-from pipeline.state.paths import Paths
-from pipeline.state.routes import Routes
 from schemas.registry import INPUTS, STEERING_CUTS
 
 SECONDS = 3600
@@ -53,27 +40,13 @@ SEED = 1
 SIZE = SimSize(
     regions=1, sites=200, appliances=2_000, prefixes=100_000, rate=5_000, churn_per_s=30.0
 )
-#: What is timed: (where it is looked up, its name, what it is called in the detail). One that is
-#: called by another is counted in both.
-_SECTIONS: tuple[tuple[Any, str, str], ...] = (
+#: What is timed beside the sections of `step`. One that is called by another is counted in both.
+_SECTIONS: tuple[Section, ...] = (
     (pl, "read_ipc", "archive"),
     (Lane, "take", "lanes, archive and decode in them"),
     (pipeline.replay.lane, "decode_chunk", "decode"),
     (pipeline.replay.fold, "step", "step"),
-    (Fleet, "fold", "step: fold inventory"),
-    (Routes, "fold", "step: fold routes"),
-    (Health, "fold", "step: fold health"),
-    (Links, "fold", "step: fold links"),
-    (Paths, "fold", "step: fold paths"),
-    (Demand, "fold", "step: fold plays"),
-    (pipeline.cell, "evaluate", "step: states"),
-    (pipeline.cell, "_weigh", "step: weights"),
-    (pipeline.cell, "decide_eligibility", "step: eligibility"),
-    (RegionTable, "update", "step: tables"),
-    (Region, "take", "step: served groups"),
-    (Region, "plan", "step: shares"),
-    (Region, "react", "step: urgent shares"),
-    (Ledger, "set_groups", "step: group records"),
+    *STEP,
 )
 
 
@@ -82,9 +55,10 @@ def run(say: Callable[[str], None], seconds: int = SECONDS, size: SimSize = SIZE
     with tempfile.TemporaryDirectory(prefix="edgesteer-replay-") as folder:
         path = str(Path(folder) / "hour.recording")
         say(f"recording {seconds:,} s of a cell ...")
-        prepared = _stage("prepare", path, str(seconds), orjson.dumps(asdict(size)).decode())
+        how_large = orjson.dumps(asdict(size)).decode()
+        prepared = stage(__name__, "prepare", path, str(seconds), how_large)
         say(f"folding {prepared['records']:,} records in {prepared['cuts']:,} cuts ...")
-        measured, decoded = _stage("measure", path), _stage("decode", path)
+        measured, decoded = stage(__name__, "measure", path), stage(__name__, "decode", path)
     value = seconds / measured["seconds"]
     return {
         "name": "replay",
@@ -93,18 +67,6 @@ def run(say: Callable[[str], None], seconds: int = SECONDS, size: SimSize = SIZE
         "ratios": {"decode_only": round(decoded["seconds"] / measured["seconds"], 3)},
         "detail": {**prepared, **measured, "decode_only": decoded},
     }
-
-
-def _stage(*arguments: str) -> dict[str, Any]:
-    done = subprocess.run(  # noqa: S603  (this very module, with arguments of our own)
-        [sys.executable, "-m", "pipeline.bench.replay", *arguments],
-        check=True,
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).resolve().parents[2],
-        env={**os.environ, "POLARS_MAX_THREADS": "1"},
-    )
-    found: dict[str, Any] = orjson.loads(done.stdout)
-    return found
 
 
 def prepare(path: str, seconds: str, size: str) -> dict[str, Any]:
@@ -121,16 +83,14 @@ def prepare(path: str, seconds: str, size: str) -> dict[str, Any]:
 
 def measure(path: str) -> dict[str, Any]:
     """Fold and compare everything."""
-    took, calls = defaultdict[str, float](float), Counter[str]()
-    for owner, name, label in _SECTIONS:
-        setattr(owner, name, _timed(getattr(owner, name), label, took, calls))
     began, cpu = time.perf_counter(), time.process_time()
-    with archive.Recording(Path(path)) as recording:
+    with Stopwatch(_SECTIONS) as watch, archive.Recording(Path(path)) as recording:
         opened = time.perf_counter() - began
         tally = Tally()
         for judged in replay(recording, tally):
             tally.add(judged)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    took = watch.took
     took["archive, checked when opened"] = opened
     took["compare and the rest"] = (
         seconds - opened - took["step"] - took["lanes, archive and decode in them"]
@@ -141,9 +101,9 @@ def measure(path: str) -> dict[str, Any]:
         "ms_a_cut": round(1000 * seconds / max(tally.compared, 1), 3),
         "outcomes": {str(kind): count for kind, count in tally.outcomes.items()},
         "all_equal": tally.all_equal,
-        "rss_peak_mb": _peak_mb(),
+        "rss_peak_mb": peak_mb(),
         "where_s": {name: round(took[name], 3) for name in sorted(took)},
-        "calls": dict(sorted(calls.items())),
+        "calls": dict(sorted(watch.calls.items())),
     }
 
 
@@ -164,36 +124,10 @@ def decode(path: str) -> dict[str, Any]:
     }
 
 
-def _timed(
-    function: Callable[..., Any], label: str, took: defaultdict[str, float], calls: Counter[str]
-) -> Callable[..., Any]:
-    def timed(*args: Any, **kwargs: Any) -> Any:
-        began = time.perf_counter()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            took[label] += time.perf_counter() - began
-            calls[label] += 1
-
-    return timed
-
-
-def _one_core() -> None:
-    """Pin this process to one core, where the system can."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-
-
-def _peak_mb() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak // (1 << 20) if sys.platform == "darwin" else peak // (1 << 10)
-
-
 if __name__ == "__main__":
     stages: dict[str, Callable[..., dict[str, Any]]] = {
         "prepare": prepare,
         "measure": measure,
         "decode": decode,
     }
-    _one_core()
-    os.write(1, orjson.dumps(stages[sys.argv[1]](*sys.argv[2:])))
+    serve(stages)

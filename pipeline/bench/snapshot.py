@@ -47,7 +47,7 @@ from pipeline.bench.common import (
     until_up,
     worker_args,
 )
-from pipeline.bench.snapshotworld import LivingCell
+from pipeline.bench.livingcell import LivingCell
 from pipeline.broker.process import free_ports
 from pipeline.broker.settings import BrokerSettings
 from pipeline.cell import Cell

@@ -17,13 +17,16 @@ class Bench(StrEnum):
     RECOVERY = "recovery"
     SNAPSHOT = "snapshot"
     ASSIGN = "assign"
+    STEP = "step"
+    FLEET = "fleet"
 
 
 def command(
     name: Annotated[
         Bench,
         typer.Argument(
-            metavar="NAME", help="table, failover, ingest, replay, recovery, snapshot or assign."
+            metavar="NAME",
+            help="table, failover, ingest, replay, recovery, snapshot, assign, step or fleet.",
         ),
     ],
     data: Annotated[
@@ -42,7 +45,8 @@ def command(
         typer.Option(
             min=1,
             help="replay: so much recorded time (unset: an hour). snapshot: so long on each worker "
-            "(unset: two minutes).",
+            "(unset: two minutes). step: of the steady state (unset: three minutes). fleet: of "
+            "each cell (unset: one minute).",
         ),
     ] = None,
     json: JsonOption = False,
@@ -74,6 +78,14 @@ def _measure(
         from pipeline.bench import assign
 
         found = assign.run()
+    elif name is Bench.STEP:
+        from pipeline.bench import step
+
+        found = step.run(note, seconds or step.SECONDS)
+    elif name is Bench.FLEET:
+        from pipeline.bench import fleet
+
+        found = fleet.run(note, seconds or fleet.SECONDS)
     elif name is Bench.INGEST:
         from pipeline.bench import ingest
 

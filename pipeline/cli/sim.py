@@ -38,6 +38,9 @@ def run(
     prefixes: Annotated[int, typer.Option(min=200)] = 20_000,
     rate: Annotated[int, typer.Option(min=10, help="Play events a second.")] = 2_000,
     churn: Annotated[float, typer.Option(min=0, help="BGP changes a second.")] = 2.0,
+    heard_at: Annotated[
+        int, typer.Option(min=0, help="Sites that hear of a prefix, at most; 0: no limit.")
+    ] = 0,
     last: Annotated[
         str | None, typer.Option("--for", metavar="60s", help="Unset: until it is stopped.")
     ] = None,
@@ -56,7 +59,7 @@ def run(
     from pipeline.sim.run import RunOptions
     from pipeline.sim.size import SimSize
 
-    size = SimSize(regions, sites, appliances, prefixes, rate, churn)
+    size = SimSize(regions, sites, appliances, prefixes, rate, churn, heard_at=heard_at)
     duration_ms = parse_duration_ms(last) if last else None
     run_async(_run(broker, RunOptions(seed, size, duration_ms, dirt, follow), json))
 

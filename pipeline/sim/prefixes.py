@@ -24,6 +24,7 @@ I32 = npt.NDArray[np.int32]
 U8 = npt.NDArray[np.uint8]
 
 IPV6_SHARE = 1 / 6
+IPV4_MAX = 840_000  # of these lengths; the space of IPv4 is full then, and the rest are IPv6
 #: length: (weight, share of them that are allocations)
 IPV4_LENGTHS = {
     11: (97, 1.0), 12: (263, 1.0), 13: (508, 1.0), 14: (1035, 1.0), 15: (1802, 1.0),
@@ -80,8 +81,9 @@ def addresses(hi: U64, lo: U64) -> U8:
 
 def generate(rng: np.random.Generator, count: int) -> Prefixes:
     """`count` distinct prefixes of both families."""
-    six = round((count - len(DOCUMENTATION)) * IPV6_SHARE)
-    four = count - len(DOCUMENTATION) - six
+    drawn = count - len(DOCUMENTATION)
+    four = min(drawn - round(drawn * IPV6_SHARE), IPV4_MAX)
+    six = drawn - four
     starts, bits, allocations, own, families = [], [], [], [], []
     taken = len(DOCUMENTATION)
     starts.append(np.array([network for network, _, _ in DOCUMENTATION], dtype=np.uint64))

@@ -55,7 +55,8 @@ class Sessions:
 class Rib:
     """All routes of the world, as columns; `alive` says which are announced now."""
 
-    def __init__(self, rng: np.random.Generator, ground: Ground) -> None:
+    def __init__(self, rng: np.random.Generator, ground: Ground, heard_at: int = 0) -> None:
+        """`heard_at`: SimSize."""
         self._ground = ground
         self.sessions, block_session, block_isp = _sessions(rng, ground)
         self._block_session, self._block_isp = block_session, block_isp
@@ -66,6 +67,9 @@ class Rib:
         block_med[kind == INSIDE] = 0
         self._lead = np.where(kind == TRANSIT, rng.integers(0, 5, size=blocks), -1)
         self.block, self.prefix = self._announcements(rng, kind)
+        if heard_at:
+            kept = self._at_sites(rng, heard_at)
+            self.block, self.prefix = self.block[kept], self.prefix[kept]
         self.med = block_med[self.block]
         other = rng.random(self.med.size) < 0.04
         self.med[other] = rng.integers(len(MEDS), size=int(other.sum()), dtype=np.uint8)
@@ -178,6 +182,17 @@ class Rib:
         carried = np.array(_CARRIED)[kind[block]]
         keep = self._ground.prefixes.is_allocation[prefix] | (rng.random(block.size) < carried)
         return block[keep], prefix[keep]
+
+    def _at_sites(self, rng: np.random.Generator, sites: int) -> npt.NDArray[np.bool_]:
+        """The routes of so many sites for each prefix, at random."""
+        site = self.sessions.site[self.session_of(np.arange(len(self)))]
+        pairs, pair = np.unique(self.prefix.astype(np.int64) << 32 | site, return_inverse=True)
+        of = pairs >> 32
+        order = np.lexsort((rng.random(len(pairs)), of))
+        rank = np.empty(len(pairs), np.int64)
+        rank[order] = np.arange(len(pairs)) - np.searchsorted(of, of)
+        kept: npt.NDArray[np.bool_] = (rank < sites)[pair]
+        return kept
 
     def _path_tables(self) -> tuple[encode.Table, npt.NDArray[np.int64]]:
         """Every AS path there can be: block x origin x (once more prepended or not); last, none."""

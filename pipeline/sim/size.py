@@ -4,10 +4,14 @@ from dataclasses import dataclass
 
 from pipeline.errors import UsageError
 
+#: The whole Internet table, of both families.
+PREFIXES_MAX = 1_200_000
+
 
 @dataclass(frozen=True, slots=True)
 class SimSize:
-    """`rate`: play events a second over the whole world. `churn_per_s`: BGP changes a second."""
+    """`rate`: play events a second over the whole world. `churn_per_s`: BGP changes a second.
+    `heard_at`: sites that hear of a prefix, at most; 0: as many as interconnection has it."""
 
     regions: int = 3
     sites: int = 40
@@ -16,6 +20,7 @@ class SimSize:
     rate: int = 2_000
     churn_per_s: float = 2.0
     heartbeat_ms: int = 10_000  # a session reports this often (CMCD's default is 30 s)
+    heard_at: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.regions <= 60:
@@ -24,8 +29,12 @@ class SimSize:
             raise UsageError(f"{self.sites} sites: each of {self.regions} regions needs at least 4")
         if self.appliances < self.sites:
             raise UsageError(f"{self.appliances} appliances: each of {self.sites} sites needs one")
-        if not 200 * self.regions <= self.prefixes <= 1_000_000:
-            raise UsageError(f"{self.prefixes} prefixes: at least 200 a region, at most 1,000,000")
+        if not 200 * self.regions <= self.prefixes <= PREFIXES_MAX:
+            raise UsageError(
+                f"{self.prefixes} prefixes: at least 200 a region, at most {PREFIXES_MAX:,}"
+            )
+        if self.heard_at < 0:
+            raise UsageError(f"a prefix heard at {self.heard_at} sites: at least 1, or 0 for all")
         if self.rate < 10:
             raise UsageError(f"{self.rate} events/s: at least 10")
 

@@ -49,7 +49,7 @@ class World:
         )
         self.size, self.now_ms = size, start_ms // STEP_MS * STEP_MS
         self.ground = networks.build(layout, size)
-        self.rib = Rib(routes, self.ground)
+        self.rib = Rib(routes, self.ground, size.heard_at)
         self._demand = Demand(layout, self.ground)
         nearest = self.rib.nearest_sites(_CHOICES)
         peak = self._demand.site_peak_bps(self.ground, nearest[:, 0], size.sessions)

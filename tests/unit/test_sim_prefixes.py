@@ -78,3 +78,10 @@ def test_lengths_are_those_of_a_real_table() -> None:
     assert (four.min(), four.max()) == (12, 24) or four.min() == 11
     assert (six.min(), six.max()) == (28, 48)
     assert 0.15 < np.mean(~prefixes.is_ipv4) < 0.18
+
+
+def test_what_ipv4_has_no_room_for_is_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.sim.prefixes.IPV4_MAX", 4_000)
+    prefixes = made(6_000)
+    assert prefixes.is_ipv4.sum() == 4_001  # and one for documentation
+    assert len(set(pairs(prefixes))) == 6_000

@@ -110,6 +110,18 @@ def test_capacity_fits_the_demand_of_the_evening() -> None:
     assert len(set(world.ground.sites.names)) == 40
 
 
+def test_a_prefix_is_heard_at_no_more_sites_than_asked_for() -> None:
+    def heard(at: int) -> np.ndarray:
+        rib = World(1, SimSize(heard_at=at), START_MS).rib
+        sites = rib.sessions.site[rib.session_of(np.arange(len(rib)))]
+        pairs = np.unique(np.stack([rib.prefix, sites], axis=1), axis=0)
+        return np.bincount(pairs[:, 0], minlength=20_000)
+
+    everywhere, few = heard(0), heard(2)
+    assert everywhere.max() > 2
+    assert np.array_equal(few, np.minimum(everywhere, 2))
+
+
 # -- viewers
 
 

@@ -1,8 +1,9 @@
-"""What the `snapshot` benchmark writes down: a busy cell that lives on between two snapshots.
+"""A busy cell that lives second by second, without a broker: what `snapshot`, `step` and `fleet`
+measure.
 
-A simulated region with its fleet, plays, health, links and paths, folded second by second as a
-worker would. How many routes change in a second is set from outside; everything else goes on as
-always. All of it follows from the seed.
+A simulated region with its fleet, plays, health, links, paths and routes that change, folded as a
+worker would. How many routes change in a second can be set from outside, and what a person does to
+the fleet be told; everything else goes on as always. All of it follows from the seed.
 """
 
 from collections.abc import Iterable
@@ -30,18 +31,18 @@ class LivingCell:
     """A cell, and the world that it hears of."""
 
     def __init__(self, seed: int, size: SimSize) -> None:
+        self.config = SteeringConfig(proximity=ProximityConfig(allow_documentation_prefixes=True))
         self._world = World(seed, size, BEGIN_MS)
-        self._config = SteeringConfig(proximity=ProximityConfig(allow_documentation_prefixes=True))
         self._ends = {topic.name: 0 for topic in INPUTS}
         self._now_ms = BEGIN_MS
-        self.cell, self.cut = Cell(0, 1), self._cut(0)
+        self.cell, self.cut = Cell(0, 1), self._cut(0, Cause.TICK)
         waiting = list(self._world.inventory())
         for number, batch in enumerate(self._world.routes()):
             waiting.append(batch)
             if number % _AT_ONCE == _AT_ONCE - 1:
-                self.fold(self.cell, self._arrived(waiting))
+                self.fold(self.cell, self.decode(waiting))
                 waiting = []
-        self.fold(self.cell, self._arrived([*waiting, *self._world.roll_call()]))
+        self.fold(self.cell, self.decode([*waiting, *self._world.roll_call()]))
 
     def live(self, seconds: int, routes_changed: int) -> int:
         """So many ticks, over which about so many routes change; how many did."""
@@ -55,15 +56,19 @@ class LivingCell:
 
     def hear(self) -> dict[str, TopicRows]:
         """What arrives in the next second; the next cut takes it."""
+        return self.decode(self.records())
+
+    def records(self) -> list[Rows]:
+        """The same as it is on the wire."""
         self._now_ms += _SECOND_MS
-        return self._arrived(self._world.tick(self._now_ms))
+        return self._world.tick(self._now_ms)
 
-    def fold(self, cell: Cell, rows: dict[str, TopicRows]) -> None:
-        """One tick of `cell`."""
-        self.cut = self._cut(self.cut.number + 1)
-        step(cell, rows, self.cut, self._config)
+    def told(self, action: str, entity: str) -> dict[str, TopicRows]:
+        """What the appliances say at once when this is done to them (World.command)."""
+        return self.decode(self._world.command(action, entity))
 
-    def _arrived(self, batches: Iterable[Rows]) -> dict[str, TopicRows]:
+    def decode(self, batches: Iterable[Rows]) -> dict[str, TopicRows]:
+        """Records as rows, behind those before them."""
         keys: dict[str, list[bytes]] = {}
         values: dict[str, list[bytes | None]] = {}
         for batch in batches:
@@ -78,6 +83,11 @@ class LivingCell:
             rows[topic] = decode_chunk(topic, each, offsets, named)
         return rows
 
-    def _cut(self, number: int) -> Cut:
-        return Cut(0, number, 1, "bench", self._now_ms, Cause.TICK, dict(self._ends),
-                   self._config.hash(), CODE_VERSION)  # fmt: skip
+    def fold(self, cell: Cell, rows: dict[str, TopicRows], cause: Cause = Cause.TICK) -> None:
+        """One cut of `cell`."""
+        self.cut = self._cut(self.cut.number + 1, cause)
+        step(cell, rows, self.cut, self.config)
+
+    def _cut(self, number: int, cause: Cause) -> Cut:
+        return Cut(0, number, 1, "bench", self._now_ms, cause, dict(self._ends),
+                   self.config.hash(), CODE_VERSION)  # fmt: skip
