@@ -119,10 +119,14 @@ class DockerKafka:
         environment = {
             "NODE_ID": "1",
             "PROCESS_ROLES": "broker,controller",
-            "LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
-            "ADVERTISED_LISTENERS": f"PLAINTEXT://{self.settings.bootstrap}",
+            # It speaks to itself as well (the ends of transactions), where the port has no map.
+            "LISTENERS": "INSIDE://:9094,PLAINTEXT://:9092,CONTROLLER://:9093",
+            "ADVERTISED_LISTENERS": "INSIDE://localhost:9094,"
+            f"PLAINTEXT://{self.settings.bootstrap}",
+            "INTER_BROKER_LISTENER_NAME": "INSIDE",
             "CONTROLLER_LISTENER_NAMES": "CONTROLLER",
-            "LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "LISTENER_SECURITY_PROTOCOL_MAP": "INSIDE:PLAINTEXT,PLAINTEXT:PLAINTEXT,"
+            "CONTROLLER:PLAINTEXT",
             "CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
             "OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
             "TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
@@ -132,7 +136,8 @@ class DockerKafka:
             **{key.replace(".", "_").upper(): value for key, value in TEST_PROPERTIES.items()},
         }
         self._container = DockerContainer(IMAGE)
-        self._container.with_bind_ports(9092, ("127.0.0.1", self.port))
+        # On loopback only, which `with_bind_ports` has no word for; the engine takes it as it is.
+        self._container.ports["9092"] = ("127.0.0.1", self.port)
         for key, value in environment.items():
             self._container.with_env("KAFKA_" + key, value)
         try:
