@@ -23,6 +23,7 @@ from pipeline.bench.common import (
     until_up,
     worker_args,
 )
+from schemas.registry import BGP_ROUTES
 
 PREFIXES = (300_000, 600_000, 1_200_000)
 WANTED_MB, HEARD_AT = 1200, 3
@@ -51,7 +52,7 @@ async def _at_size(say: Say, prefixes: int) -> dict[str, Any]:
             await asyncio.sleep(LED_S)
             return {
                 "prefixes_in_the_table": max(one.prefixes for one in began),
-                "routes": began[-1].rows.get("bgp.routes", 0),
+                "routes": sum(one.rows.get(BGP_ROUTES.name, 0) for one in began),
                 "peak_mb": memory_mb(worker.pid, "VmHWM"),
                 "lasting_mb": memory_mb(worker.pid, "VmRSS"),
             }
