@@ -1,8 +1,7 @@
 """A linear programme for HiGHS, so that it answers the same way every time.
 
 Rule: serial dual simplex, no presolve, one thread, a fixed seed, from the slack basis, bounded by
-iterations and never by a clock. (For the next costs, too: the primal, for which the last vertex is
-feasible, took three times as long.) What goes in are integers; amounts are divided by a power of
+iterations and never by a clock. What goes in are integers; amounts are divided by a power of
 two, which is exact, so that they stay small beside the solver's absolute tolerances. What comes out
 of a network's vertex is integers again, and who asked proves it in integers
 (pipeline/decide/exact.py): nothing rests on the last bits.
@@ -34,15 +33,16 @@ _OPTIONS = {
 @dataclass(frozen=True, slots=True)
 class Programme:
     """Minimise cost x for lower <= x <= upper and low <= A x <= high, where every number is an
-    integer or infinite. A: its entries by row, column and value (+1 or -1)."""
+    integer or infinite. A: its entries column by column, each from `starts` on: row and value (+1 or
+    -1)."""
 
     cost: I64
     lower: F64
     upper: F64
     low: F64
     high: F64
+    starts: I64
     row: I64
-    column: I64
     value: I64
 
 
@@ -56,7 +56,7 @@ class SilentHighs(highspy.Highs):  # type: ignore[misc]  # it has no types
 
 
 class Solver:
-    """One programme, and the next with the same A from where the last one ended."""
+    """One programme."""
 
     def __init__(self, asked: Programme, iterations_max: int) -> None:
         finite = asked.upper[np.isfinite(asked.upper)]
@@ -71,12 +71,10 @@ class Solver:
     def _pass(self, asked: Programme) -> None:
         """Hand over the programme as arrays (as a HighsLp it takes ten times as long)."""
         unit, columns = self._unit, len(asked.cost)
-        order = np.lexsort((asked.row, asked.column))
-        starts = np.searchsorted(asked.column[order], np.arange(columns))
         self._highs.passModel(
             columns,
             len(asked.low),
-            len(order),
+            len(asked.row),
             int(highspy.MatrixFormat.kColwise),
             int(highspy.ObjSense.kMinimize),
             0.0,
@@ -85,9 +83,9 @@ class Solver:
             asked.upper / unit,
             asked.low / unit,
             asked.high / unit,
-            starts.astype(np.int32),
-            asked.row[order].astype(np.int32),
-            asked.value[order].astype(np.float64),
+            asked.starts.astype(np.int32),
+            asked.row.astype(np.int32),
+            asked.value.astype(np.float64),
             np.zeros(columns, np.int32),  # no variable must be an integer
         )
 
@@ -99,16 +97,6 @@ class Solver:
         values = np.asarray(self._highs.getSolution().col_value, np.float64)
         found: I64 = np.rint(values * self._unit).astype(np.int64)
         return found
-
-    def solve_next(self, cost: I64, lower: F64, upper: F64, low: F64, high: F64) -> I64 | None:
-        """The same with other costs and bounds, which the last vertex keeps."""
-        columns = np.arange(len(cost), dtype=np.int32)
-        rows = np.arange(len(low), dtype=np.int32)
-        unit = self._unit
-        self._highs.changeColsCost(len(columns), columns, cost.astype(np.float64))
-        self._highs.changeColsBounds(len(columns), columns, lower / unit, upper / unit)
-        self._highs.changeRowsBounds(len(rows), rows, low / unit, high / unit)
-        return self.solve()
 
     @property
     def iterations(self) -> int:

@@ -108,33 +108,27 @@ class Moves:
         return np.concatenate([part.supply[self.row], limit, limit_site]).astype(np.float64)
 
     def _matrix(self) -> tuple[I64, I64, I64]:
-        """Entries (row, column, value): a move takes from its row, adds where it goes and relieves
-        the first arc; overflow relieves."""
-        part, arcs = self.part, np.arange(len(self.arc))
+        """Entries column by column (starts, row, value): a move takes from its row, adds where it
+        goes and relieves the first arc; overflow relieves."""
+        part, arcs = self.part, len(self.arc)
         to, back = part.node[self.arc], part.node[part.offsets[self.owner]]
-        rows, nodes = len(self.row), len(self.row) + len(self.limit)
-        at = np.full(len(self.load), -1, np.int64)
-        at[self.limit] = rows + np.arange(len(self.limit))
-        at_site = np.full(len(part.room_site), -1, np.int64)
-        at_site[self.limit_site] = nodes + np.arange(len(self.limit_site))
-        overs = len(self.arc) + np.arange(len(self.over))
-        overs_site = len(self.arc) + len(self.over) + np.arange(len(self.over_site))
-        of_row = np.full(len(part.supply), -1, np.int64)
-        of_row[self.row] = np.arange(len(self.row))
-        parts = [
-            (of_row[self.owner], arcs, 1),
-            (at[to], arcs, 1),
-            (at[back], arcs, -1),
-            (at_site[to // CLASSES], arcs, 1),
-            (at_site[back // CLASSES], arcs, -1),
-            (at[self.over], overs, -1),
-            (at_site[self.over_site], overs_site, -1),
-        ]
-        row = np.concatenate([each for each, _, _ in parts])
-        column = np.concatenate([each for _, each, _ in parts])
-        value = np.concatenate([np.full(len(each), sign) for each, _, sign in parts])
-        real = row >= 0
-        return row[real], column[real], value[real]
+        of_row = _numbered(self.row, len(part.supply), 0)
+        at = _numbered(self.limit, len(self.load), len(self.row))
+        at_site = _numbered(
+            self.limit_site, len(part.room_site), len(self.row) + len(self.limit)
+        )
+        entries = np.full((arcs + len(self.over) + len(self.over_site), 5), -1, np.int64)
+        entries[:arcs, 0] = of_row[self.owner]
+        entries[:arcs, 1] = at[to]
+        entries[:arcs, 2] = at[back]
+        entries[:arcs, 3] = at_site[to // CLASSES]
+        entries[:arcs, 4] = at_site[back // CLASSES]
+        entries[arcs : arcs + len(self.over), 2] = at[self.over]
+        entries[arcs + len(self.over) :, 4] = at_site[self.over_site]
+        real = np.flatnonzero(entries >= 0)
+        column = real // 5
+        value = np.array([1, 1, -1, 1, -1])[real - 5 * column]
+        return np.searchsorted(column, np.arange(len(entries))), entries.reshape(-1)[real], value
 
     def ties(self, prices: Prices) -> Programme:
         """The second choice: over the optima alone, which are what agrees with the prices."""
@@ -169,6 +163,13 @@ class Moves:
         flow[self.arc] = moved
         np.subtract.at(flow, self.part.offsets[self.owner], moved)
         return flow
+
+
+def _numbered(chosen: I64, size: int, first: int) -> I64:
+    """int64[size]: the numbers first, first + 1, ... of what is chosen, -1 for the rest."""
+    number = np.full(size, -1, np.int64)
+    number[chosen] = first + np.arange(len(chosen))
+    return number
 
 
 def _away(part: Transport) -> tuple[I64, I64]:

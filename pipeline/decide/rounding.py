@@ -21,12 +21,12 @@ from pipeline.decide.transport import (
     CLASSES,
     I64,
     TOTAL,
-    Bools,
     Transport,
     by_site,
     loads_of,
     nearest_flow,
 )
+from pipeline.state.lpm import ragged
 
 _FAR = 1 << 30
 #: One for each hop of each ten-thousandth that is left; a bound, never met in tests or simulations.
@@ -35,26 +35,22 @@ _PUSHES_MAX = 1000
 
 def shares_of(best: Optimum) -> I64:
     """Shares of each arc of `best.part` in ten-thousandths; each row's sum to 10,000."""
-    part = best.part
-    owner = np.repeat(np.arange(len(part.supply)), np.diff(part.offsets))
-    unit = part.supply // TOTAL
-    shares = best.flow // unit[owner]
+    part, limits = best.part, _limits(best.part, best.flow)
     reduced = part.cost + best.prices.node[part.node]
-    cheapest = reduced == np.minimum.reduceat(reduced, part.offsets[:-1])[owner]
-    load = loads_of(part, shares * unit[owner])
-    work = _Rounding(part, owner, unit, reduced, cheapest, shares, load, *_limits(part, best.flow))
-    left = TOTAL - np.add.reduceat(shares, part.offsets[:-1])
-    split = np.flatnonzero(left)
-    for row in split[np.argsort(part.key[split], kind="stable")].tolist():
-        for _ in range(int(left[row])):
-            work.place(row)
-    everywhere = np.ones(len(owner), np.bool_)
-    ways = ((best.flow, work.cheapest), (best.flow, everywhere), (nearest_flow(part), everywhere))
-    for flow, within in ways:
-        work.limit, work.limit_site = _limits(part, flow)
-        for _ in range(_PUSHES_MAX):
-            if not work.push(within):
-                break
+    least = np.minimum.reduceat(reduced, part.offsets[:-1])
+    cheapest = np.flatnonzero(reduced == np.repeat(least, np.diff(part.offsets)))
+    shares = np.zeros(len(part.node), np.int64)
+    near = _Rounding.of(part.only(cheapest), reduced[cheapest], best.flow[cheapest], limits)
+    near.fill()
+    near.relieve()
+    shares[cheapest] = near.shares
+    if near.too_much():
+        flow = shares * np.repeat(near.unit, np.diff(part.offsets))
+        anywhere = _Rounding.of(part, reduced, flow, limits)
+        anywhere.relieve()
+        anywhere.limit, anywhere.limit_site = _limits(part, nearest_flow(part))
+        anywhere.relieve()
+        shares = anywhere.shares
     return shares
 
 
@@ -66,17 +62,28 @@ def _limits(part: Transport, flow: I64) -> tuple[I64, I64]:
 
 @dataclass(slots=True)
 class _Rounding:
-    """`load` is what the shares come to at each node, kept up with them."""
+    """Shares of rows on the arcs of `part`, all of which they may use. `unit` int64[R]: a
+    ten-thousandth of a row; `load` is what the shares come to at each node, kept up with them."""
 
     part: Transport
     owner: I64
     unit: I64
     reduced: I64
-    cheapest: Bools
     shares: I64
     load: I64
     limit: I64
     limit_site: I64
+
+    @classmethod
+    def of(
+        cls, part: Transport, reduced: I64, flow: I64, limits: tuple[I64, I64]
+    ) -> "_Rounding":
+        """Every share rounded down."""
+        owner = np.repeat(np.arange(len(part.supply)), np.diff(part.offsets))
+        unit = part.supply // TOTAL
+        shares = flow // unit[owner]
+        load = loads_of(part, shares * unit[owner])
+        return cls(part, owner, unit, reduced, shares, load, *limits)
 
     def room(self) -> I64:
         """What each node may still take; below 0 where it, or its site, has too much."""
@@ -84,35 +91,51 @@ class _Rounding:
         free: I64 = np.minimum(self.limit - self.load, np.repeat(site, CLASSES))
         return free
 
-    def place(self, row: int) -> None:
-        """Put one ten-thousandth of a row to one of its cheapest sites, where it fits if it may."""
-        arcs = np.arange(self.part.offsets[row], self.part.offsets[row + 1])
-        arcs = arcs[self.cheapest[arcs]]
-        fits = self.room()[self.part.node[arcs]] >= self.unit[row]
-        self._give(int(arcs[np.argmax(fits)]), 1)
+    def too_much(self) -> bool:
+        """Whether a node that carries anything has too much."""
+        return bool(((self.room() < 0) & (self.load > 0)).any())
 
-    def push(self, within: Bools) -> bool:
-        """Move something from a node that has too much one hop towards room, to one of the arcs
-        `within`; whether any could."""
+    def fill(self) -> None:
+        """Give away the ten-thousandths that are left of each row."""
+        left = TOTAL - np.add.reduceat(self.shares, self.part.offsets[:-1])
+        split = np.flatnonzero(left)
+        for row in split[np.argsort(self.part.key[split], kind="stable")].tolist():
+            for _ in range(int(left[row])):
+                self._place(row)
+
+    def relieve(self) -> None:
+        """Move what is too much, as far as it goes."""
+        for _ in range(_PUSHES_MAX):
+            if not self._push():
+                break
+
+    def _place(self, row: int) -> None:
+        """Put one ten-thousandth of a row to an arc where it fits, if there is one."""
+        first, end = self.part.offsets[row : row + 2].tolist()
+        fits = self.room()[self.part.node[first:end]] >= self.unit[row]
+        self._give(first + int(np.argmax(fits)), 1)
+
+    def _push(self) -> bool:
+        """Move something from a node that has too much one hop towards room; whether any could."""
         part, room = self.part, self.room()
-        carrying = (self.shares > 0) & (room[part.node] < 0)
-        if not carrying.any():
+        carrying = np.flatnonzero((self.shares > 0) & (room < 0)[part.node])
+        if not len(carrying):
             return False
-        hops = self._hops(room, within)
-        width = np.diff(part.offsets)[self.owner[carrying]]
-        source = np.repeat(np.flatnonzero(carrying), width)
-        start = part.offsets[self.owner[source]]
-        target = start + np.arange(len(source)) - np.repeat(np.cumsum(width) - width, width)
+        hops = self._hops(room)
+        owner = self.owner[carrying]
+        width = np.diff(part.offsets)[owner]
+        source, target = np.repeat(carrying, width), ragged(part.offsets[owner], width)
         unit = self.unit[self.owner[source]]
         here, there = part.node[source], part.node[target]
         better = (room[there] >= unit) | ((hops[there] < hops[here]) & (hops[there] > 0))
-        better &= (here // CLASSES != there // CLASSES) & within[target]
-        if not better.any():
+        better &= here // CLASSES != there // CLASSES
+        some = np.flatnonzero(better)
+        if not len(some):
             return False
+        source, target, unit, there = source[some], target[some], unit[some], there[some]
         gain = self.reduced[target] - self.reduced[source]
-        order = np.lexsort((part.key[self.owner[source]], hops[there], gain, ~better))
-        best = order[0]
-        wanted = -(room[here[best]] // unit[best])
+        best = np.lexsort((part.key[self.owner[source]], hops[there], gain))[0]
+        wanted = -(room[part.node[source[best]]] // unit[best])
         fitting = room[there[best]] // unit[best]
         amount = min(wanted, self.shares[source[best]], fitting if fitting > 0 else wanted)
         self._give(int(source[best]), -amount)
@@ -124,17 +147,17 @@ class _Rounding:
         self.shares[arc] += amount
         self.load[self.part.node[arc]] += amount * self.unit[self.owner[arc]]
 
-    def _hops(self, room: I64, within: Bools) -> I64:
+    def _hops(self, room: I64) -> I64:
         """Of each node: through how many others what comes in has to be passed on."""
-        part = self.part
-        hops = np.where(room >= self.unit.max(), 0, _FAR)
+        part, far = self.part, np.int64(_FAR)
+        hops = np.where(room >= self.unit.max(), 0, far)
         class_full = self.limit - self.load < self.unit.max()
-        carrying = np.flatnonzero(self.shares)
+        carrying = np.flatnonzero(self.shares > 0)
+        node, owner = part.node[carrying], self.owner[carrying]
         for _ in range(len(room)):
-            far = np.where(within, hops[part.node], _FAR)
-            least = np.minimum.reduceat(far, part.offsets[:-1])
-            leave = np.full(len(room), _FAR, np.int64)
-            np.minimum.at(leave, part.node[carrying], least[self.owner[carrying]] + 1)
+            least = np.minimum.reduceat(hops[part.node], part.offsets[:-1])
+            leave = np.full(len(room), far)
+            np.minimum.at(leave, node, least[owner] + 1)
             any_class = np.repeat(leave.reshape(-1, CLASSES).min(axis=1), CLASSES)
             found = np.minimum(hops, np.where(class_full, leave, any_class))
             if (found == hops).all():

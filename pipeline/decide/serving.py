@@ -104,9 +104,11 @@ class ServedGroups:
     def entries(self, slots: I64) -> tuple[I64, I64]:
         """The entries of these slots, one behind the other, and offsets[len(slots) + 1] into
         them."""
-        count = np.diff(self.offsets)[slots]
-        offsets = np.concatenate([[0], np.cumsum(count)])
-        return ragged(self.offsets[slots], count), offsets
+        first = self.offsets[slots]
+        count = self.offsets[slots + 1] - first
+        offsets = np.zeros(len(slots) + 1, np.int64)
+        np.cumsum(count, out=offsets[1:])
+        return ragged(first, count), offsets
 
     def first_site(self, slots: I64) -> I32:
         """The nearest site of each slot."""

@@ -163,8 +163,9 @@ class RegionShares:
         groups = self.groups
         before, demand = groups.demand_bps, np.where(groups.alive[:, None], demand_bps, 0)
         groups.demand_bps = demand
-        homeless = (groups.home[:, 0] & groups.home[:, 1] & groups.home[:, 2]) < 0
-        fresh = np.union1d(groups.naming(changed), np.flatnonzero(homeless))
+        asked = (groups.home[:, 0] & groups.home[:, 1] & groups.home[:, 2]) < 0  # homeless
+        asked[groups.naming(changed)] = True
+        fresh = np.flatnonzero(asked)
         caps = self.admission.caps(now.admitted)
         if len(fresh):
             self._rehome(_Part.of(groups, fresh, now, target, caps))
@@ -273,8 +274,8 @@ def _pace(load: I64, problem: Problem, old: I16, new: I16, differs: I64, min_shi
     before, after = old.reshape(-1)[differs], new.reshape(-1)[differs]
     entry, klass = np.divmod(differs, CLASSES)
     owner, site = problem.owner[entry].astype(np.int64), problem.site[entry].astype(np.int64)
-    _, which = np.unique(owner * CLASSES + klass, return_inverse=True)
-    shift = np.zeros(int(which.max(initial=-1)) + 1, np.int64)
+    which = owner * CLASSES + klass
+    shift = np.zeros(len(problem.group) * CLASSES, np.int64)
     np.maximum.at(shift, which, np.abs(after.astype(np.int64) - before))
     lost = (before > 0) & ~problem.eligible[site, klass]
     shift[which[lost]] = min_shift

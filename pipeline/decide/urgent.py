@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from pipeline.state.fleet import Fleet
-from pipeline.state.health import Health
+from pipeline.state.health import Health, Service
+from pipeline.state.ids import codes
 
 
 def is_urgent(fleet: Fleet, health: Health, reports: pl.DataFrame) -> bool:
@@ -19,7 +20,7 @@ def is_urgent(fleet: Fleet, health: Health, reports: pl.DataFrame) -> bool:
     if not troubled.height:
         return False
     index = fleet.appliances.index(troubled.get_column("appliance"))
-    told = troubled.get_column("service").to_physical().to_numpy()
+    told = codes(troubled.get_column("service"), Service.__members__)
     known = index >= 0
     index, told = index[known], told[known]
     remembered = np.zeros(len(index), dtype=np.uint8)  # never reported: as if OK

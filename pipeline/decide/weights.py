@@ -34,6 +34,7 @@ import numpy.typing as npt
 from pipeline.decide.assignment import I32, I64, Bools
 from pipeline.decide.balance import FULL, leans
 from pipeline.state.codec import Packed, pack, unpack
+from pipeline.state.keyindex import distinct
 
 TOTAL = 10_000
 # Two quotients c / (2s + 1) that differ do so by at least 1 / (2 * TOTAL + 1)**2, so that at this
@@ -184,11 +185,10 @@ class Weigher:
             moved = np.abs(asked.usable_bps - self._usable)
             shifted = moved > self._usable // TOTAL * min_shift
             placed = asked.site >= 0
-            marked = np.unique(asked.site[(asked.mark != self._mark) & placed])
+            marked = distinct(asked.site[(asked.mark != self._mark) & placed])
             if balance:
                 shifted |= self._balance(asked, marked)
-            hit = np.unique(asked.site[shifted & placed])
-            stirred = np.union1d(marked, hit)
+            stirred = distinct(np.concatenate((marked, asked.site[shifted & placed])))
         return [self._weigh(asked, site, panic_below) for site in stirred.tolist()]
 
     def _balance(self, asked: Members, marked: I32) -> Bools:

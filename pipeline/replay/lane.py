@@ -18,6 +18,9 @@ from pipeline.wire.rows import OFFSET, TopicRows
 from schemas.registry import BY_NAME
 
 Offsets = npt.NDArray[np.int64]
+#: What is read of a part: only tombstones need keys.
+_UNKEYED = ("offset", "value")
+_KEYED = (*_UNKEYED, "key")
 
 
 class Lane:
@@ -25,7 +28,7 @@ class Lane:
 
     def __init__(self, recording: Recording, topic: str, partition: int) -> None:
         self._topic, keyed = topic, BY_NAME[topic].keyed
-        frames = recording.frames(topic, partition)
+        frames = recording.frames(topic, partition, _KEYED if keyed else _UNKEYED)
         self._parts = (_Part(topic, frame, keyed=keyed) for frame in frames)
         self._part: _Part | None = next(self._parts, None)
 

@@ -32,10 +32,9 @@ from pipeline.reasons import Noted, Reason
 from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.fleet import Fleet
 from pipeline.state.healthscreen import checks
-from pipeline.state.ids import Bool, Int64, grown, rounds
+from pipeline.state.ids import Bool, Int64, UInt8, codes, grown, rounds
 from pipeline.wire.rows import OFFSET, Account, TopicRows, passing
 
-UInt8 = npt.NDArray[np.uint8]
 Float64 = npt.NDArray[np.float64]
 
 SMOOTHING = 0.25  # share of a new report in the smoothed utilisation
@@ -194,7 +193,7 @@ class Health:
             for name in ("at_ms", *_REPORTED)
             if name != "service"
         }
-        columns["service"] = frame.get_column("service").to_physical().to_numpy()[kept]
+        columns["service"] = codes(frame.get_column("service"), Service.__members__)[kept]
         columns["row"] = row[kept]
         account.fold(rows.topic, len(columns["row"]))
         if not len(columns["row"]):

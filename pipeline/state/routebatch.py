@@ -17,7 +17,7 @@ import polars as pl
 
 from pipeline.config import SteeringConfig
 from pipeline.reasons import Refusal
-from pipeline.state.ids import FEW, bad_ids
+from pipeline.state.ids import FEW, bad_ids, codes
 from pipeline.state.lpm import Prefixes
 from pipeline.state.routekeys import read_keys
 from pipeline.wire.address import MAPPED_LENGTH, masks, prefix_columns
@@ -33,6 +33,7 @@ Columns = dict[str, npt.NDArray[Any]]
 ID_BYTES_MAX = 128
 MISSING_MED = -1
 _SESSION = "_session"
+_ACTIONS = {"ANNOUNCE": 0, "WITHDRAW": 1}  # in the order of the schema
 _WORD_MAX = (1 << 32) - 1  # MED (RFC 4271) and path identifier (RFC 7911) are four octets
 _SEPARATOR = "\x1f"  # a control character: `bad_ids` refuses names that hold one
 _U64 = np.uint64
@@ -127,7 +128,7 @@ def _routes(
         "hi": hi,
         "lo": lo,
         "length": length,
-        "announce": (frame.get_column("action") == "ANNOUNCE").to_numpy(),
+        "announce": codes(frame.get_column("action"), _ACTIONS) == _ACTIONS["ANNOUNCE"],
         "as_path_len": frame.get_column("as_path_len").to_numpy().astype(np.int64),
         "med": med,
         "at_ms": frame.get_column("at_ms").to_numpy(),
