@@ -4,9 +4,10 @@
 
 `step` is pure but for changing the cell it is given: the same log gives the same bytes (L1). Every
 cut folds all rows, decides the appliances' states, the weights of the sites whose members changed
-and the eligibility of sites. A TICK or TAKEOVER also takes routes, paths and demand over into the
-tables; an URGENT cut reacts only where eligibility changed, with the demand last planned for:
-nothing in it costs time in proportion to prefixes."""
+and the eligibility of sites. A TICK or TAKEOVER also plans shares where there is a new bucket of
+demand, and brings tables up to routes and paths before, or where these press; an URGENT cut reacts
+only where eligibility changed, with the demand last planned for: nothing in it costs time in
+proportion to prefixes."""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -178,7 +179,11 @@ def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> No
             cell.regions[index] = Region(index, name, cell.ledger)
     planned = False
     for index, region in cell.regions.items():
-        change = region.table.update(cell.routes, fleet, cell.paths, config)
+        sections = (cell.routes, fleet, cell.paths)
+        if cause:
+            change = region.table.update(*sections, config)
+        else:
+            change = region.follow(*sections, cell.now_ms, config)
         touched = region.take(change, cell.now_ms, cause, config, out)
         if region.plan(cell.demand, cell.eligibility, changed, touched, cell.now_ms, config):
             planned = True

@@ -15,7 +15,7 @@ from pipeline.decide.admission import Admission
 from pipeline.decide.assignment import I32, I64, U64, Bools
 from pipeline.decide.blocks import Blocks
 from pipeline.decide.eligibility import Eligibility
-from pipeline.decide.groups import RegionTable, TableChange
+from pipeline.decide.groups import NO_CHANGE, RegionTable, TableChange
 from pipeline.decide.guard import Guard, Move
 from pipeline.decide.serving import ENTRY, Ranked, ServedGroups
 from pipeline.decide.shares import RegionShares, SiteLoad
@@ -25,8 +25,11 @@ from pipeline.publish import Keys, Ledger, PrefixDiff, PublishedPrefixes, keys_o
 from pipeline.reasons import Reason
 from pipeline.state.codec import Packed, pack, unpack, within
 from pipeline.state.demand import Demand
+from pipeline.state.fleet import Fleet
 from pipeline.state.keyindex import distinct
 from pipeline.state.lpm import ragged
+from pipeline.state.paths import Paths
+from pipeline.state.routes import Routes
 from pipeline.wire.address import prefix_bytes
 
 TEN_THOUSANDTHS = 10_000
@@ -108,6 +111,15 @@ class Region:
         region._prefixes.keys, region._prefixes.group = fields["keys"], fields["group"]
         return region
 
+    def follow(
+        self, routes: Routes, fleet: Fleet, paths: Paths, now_ms: int, config: SteeringConfig
+    ) -> TableChange:
+        """Bring the table up to the routes, where shares are going to be planned or it presses;
+        what that changed."""
+        if self._rests_on(now_ms, config) == self._planned_for and not self.table.presses(routes):
+            return NO_CHANGE
+        return self.table.update(routes, fleet, paths, config)
+
     def take(
         self, change: TableChange, now_ms: int, cause: bool, config: SteeringConfig, out: Staged
     ) -> U64:
@@ -160,7 +172,7 @@ class Region:
         """Shares anew: of all groups if a site's eligibility, the configuration or the bucket of
         demand is not what it was, or a site was taken further out of service, else of the groups
         `touched` (ids). Whether there were any."""
-        rests_on = (now_ms // config.inputs.demand_bucket_ms, config.hash())
+        rests_on = self._rests_on(now_ms, config)
         served = self.shares.groups
         drains = self.shares.admission.moved(now.admitted, config.assignment.min_shift)
         if rests_on == self._planned_for and not changed.any() and not drains:
@@ -190,6 +202,10 @@ class Region:
     def react(self, now: Eligibility, changed: Bools, config: SteeringConfig) -> None:
         """Shares of the groups that name a site whose eligibility changed."""
         self.shares.react(now, changed, *_limits(config))
+
+    def _rests_on(self, now_ms: int, config: SteeringConfig) -> tuple[int, str]:
+        """What a plan is good for: a bucket of demand, and a configuration (by its hash)."""
+        return now_ms // config.inputs.demand_bucket_ms, config.hash()
 
     def _move(self, diff: PrefixDiff, cause: bool, limit: float) -> Move:
         published, touched = len(self._prefixes), len(diff)

@@ -42,6 +42,8 @@ NONE = -1
 _STALE = -2
 #: A table of which more than this part has changed is worked out as a whole.
 _MUCH = 8
+#: News of this part of the prefixes does not wait for the next plan.
+_NEWS = 100
 #: Rankings beyond what is in use that are not worth letting go of.
 _SPARE = 65_536
 
@@ -68,7 +70,7 @@ class TableChange:
 
 _NO_IDS: Int32 = np.empty(0, dtype=np.int32)
 _NO_PREFIXES: Prefixes = (np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.uint8))
-_NO_CHANGE = TableChange(*_NO_PREFIXES, _NO_IDS, *_NO_PREFIXES, _NO_IDS, np.empty(0, np.uint64))
+NO_CHANGE = TableChange(*_NO_PREFIXES, _NO_IDS, *_NO_PREFIXES, _NO_IDS, np.empty(0, np.uint64))
 
 
 class RegionTable:
@@ -182,18 +184,30 @@ class RegionTable:
         """The group (index) of the longest prefix around each address; -1 where there is none."""
         return self.groups_of(self.longest(hi, lo))
 
+    def follows(self, routes: Routes, paths: Paths) -> bool:
+        """Whether it has taken over all changes of routes and measured times."""
+        seen_routes, generation, _, seen_paths = self._seen
+        now = (routes.version, routes.generation, paths.version)
+        return (seen_routes, generation, seen_paths) == now
+
+    def presses(self, routes: Routes) -> bool:
+        """Whether it should not wait with what changed in the routes: a hundredth of its prefixes
+        are news, less are what the Internet does all day."""
+        changed = routes.changed_since(self._seen[0])
+        return changed is None or changed * _NEWS > len(self)
+
     def update(
         self, routes: Routes, fleet: Fleet, paths: Paths, config: SteeringConfig
     ) -> TableChange:
         """Bring the table up to the sections as they are now; returns what that changed."""
         seen = (routes.version, routes.generation, fleet.placement_version, paths.version)
         if seen == self._seen and config.proximity == self._rules:
-            return _NO_CHANGE
+            return NO_CHANGE
         lost, lost_group = self._follow_numbering(routes)
         dirty = self._dirty(routes, fleet, paths, config.proximity)
         self._seen = seen
         if dirty is not None and not len(dirty) and not len(lost_group):
-            return _NO_CHANGE
+            return NO_CHANGE
         changed = self._rank_anew(dirty, routes, paths)
         before = self._group.copy()
         gone, affected = self._follow_prefixes(changed, routes, everything=len(lost_group) > 0)

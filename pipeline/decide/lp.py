@@ -33,8 +33,8 @@ _OPTIONS = {
 @dataclass(frozen=True, slots=True)
 class Programme:
     """Minimise cost x for lower <= x <= upper and low <= A x <= high, where every number is an
-    integer or infinite. A: its entries column by column, each from `starts` on: row and value (+1 or
-    -1)."""
+    integer or infinite. A: its entries column by column, each from `starts` on, row and value (+1
+    or -1)."""
 
     cost: I64
     lower: F64

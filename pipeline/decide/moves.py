@@ -114,9 +114,7 @@ class Moves:
         to, back = part.node[self.arc], part.node[part.offsets[self.owner]]
         of_row = _numbered(self.row, len(part.supply), 0)
         at = _numbered(self.limit, len(self.load), len(self.row))
-        at_site = _numbered(
-            self.limit_site, len(part.room_site), len(self.row) + len(self.limit)
-        )
+        at_site = _numbered(self.limit_site, len(part.room_site), len(self.row) + len(self.limit))
         entries = np.full((arcs + len(self.over) + len(self.over_site), 5), -1, np.int64)
         entries[:arcs, 0] = of_row[self.owner]
         entries[:arcs, 1] = at[to]

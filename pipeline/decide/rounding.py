@@ -75,9 +75,7 @@ class _Rounding:
     limit_site: I64
 
     @classmethod
-    def of(
-        cls, part: Transport, reduced: I64, flow: I64, limits: tuple[I64, I64]
-    ) -> "_Rounding":
+    def of(cls, part: Transport, reduced: I64, flow: I64, limits: tuple[I64, I64]) -> "_Rounding":
         """Every share rounded down."""
         owner = np.repeat(np.arange(len(part.supply)), np.diff(part.offsets))
         unit = part.supply // TOTAL

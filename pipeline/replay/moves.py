@@ -161,7 +161,7 @@ def _in_inventory(
 
 
 def _paths(change: Change, witness: Witness) -> Iterator[Evidence]:
-    """The samples of this cut from sites whose RTT decides otherwise than before."""
+    """The samples that this cut took over from sites whose RTT decides otherwise than before."""
 
     def steps(answer: Answer | None) -> dict[str, int | None]:
         return {one.site: one.key.rtt_ms for one in _named(answer) if one.key is not None}

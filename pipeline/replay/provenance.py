@@ -8,8 +8,8 @@ what `step` was handed and what `step` refused, so that nothing refused is ever 
 Rules, each the section's own: of the inventory and of sessions the newest record; of a telemetry
 stream the newest by its publisher's clock (a reordered report changes nothing, so nothing rests on
 it); of routes those that are announced and neither withdrawn nor flushed, read by the section's own
-reader. Tables follow routes at ticks only, so routes of an urgent cut wait here for the next tick
-as they do there.
+reader. Tables follow routes and paths when shares are planned, or many routes changed: until then
+what came waits here as it does there.
 
 Columns: rows are cut down to those around the address before any is looked at one by one. Names of
 all appliances and links are kept, for which of them matter is known only in the end; one number

@@ -8,10 +8,9 @@ import numpy.typing as npt
 import polars as pl
 
 from pipeline.config import SteeringConfig
-from pipeline.cut import Cause, Cut
 from pipeline.effects import Block, Effects, VerdictRow
 from pipeline.reasons import Reason
-from pipeline.replay.fold import Rows, Step
+from pipeline.replay.fold import Step
 from pipeline.replay.liveroutes import LiveRoutes, RouteNews
 from pipeline.replay.provenance import (
     Around,
@@ -123,14 +122,17 @@ class Trail:
         self.links, self.paths = Newest(later=False), Newest(later=False)
         self.plays = Plays(around)
         self.verdicts: list[Told] = []
-        #: (cut, ...) of what changed, in order; routes at the tick that took them over.
+        #: (cut, ...) of what changed, in order; routes and paths at the tick whose tables took
+        #: them over.
         self.route_news: list[tuple[int, RouteNews]] = []
         self.inventory_news: list[tuple[int, str, str, int]] = []
         self.path_news: list[tuple[int, str, int]] = []
         self.configs: list[tuple[int, str]] = []
         #: (table topic, key) -> the cut that published it last; of prefixes those around.
         self.published: dict[tuple[str, bytes], int] = {}
+        # What tables have not taken over yet: rows of routes, and (name, offset) of samples.
         self._waiting: list[tuple[TopicRows, list[Refused], int, SteeringConfig]] = []
+        self._waiting_paths: list[tuple[str, int]] = []
 
     def take(self, step: Step) -> None:
         """The next cut that counts."""
@@ -142,8 +144,8 @@ class Trail:
             refused = effects.refused.get(FLEET_INVENTORY.name, [])
             news = self.inventory.take(step.rows[FLEET_INVENTORY.name], refused)
             self.inventory_news += [(cut.number, *one) for one in news]
-        self._take_routes(step.rows, effects, cut, config)
         self._take_telemetry(step)
+        self._take_what_decides_tables(step)
         plays = _frame(step, PLAY_EVENTS.name, "PlayEvent")
         if plays is not None:
             self.plays.take(plays, step.cell.fleet, cut.at_ms, config)
@@ -153,14 +155,18 @@ class Trail:
         """The name under which `paths` keeps the samples of a site towards a prefix."""
         return f"{site}|{prefix.hex()}"
 
-    def _take_routes(self, rows: Rows, effects: Effects, cut: Cut, config: SteeringConfig) -> None:
-        if BGP_ROUTES.name in rows:
-            refused = effects.refused.get(BGP_ROUTES.name, [])
-            self._waiting.append((rows[BGP_ROUTES.name], refused, cut.at_ms, config))
-        if cut.cause is not Cause.URGENT:
+    def _take_what_decides_tables(self, step: Step) -> None:
+        """Routes and samples of paths count once the tables have taken them over."""
+        number, cell = step.cut.number, step.cell
+        if BGP_ROUTES.name in step.rows:
+            refused = step.effects.refused.get(BGP_ROUTES.name, [])
+            rows, at_ms = step.rows[BGP_ROUTES.name], step.cut.at_ms
+            self._waiting.append((rows, refused, at_ms, step.config))
+        if all(one.table.follows(cell.routes, cell.paths) for one in cell.regions.values()):
             for waiting in self._waiting:
-                self.route_news += [(cut.number, one) for one in self.routes.take(*waiting)]
-            self._waiting = []
+                self.route_news += [(number, one) for one in self.routes.take(*waiting)]
+            self.path_news += [(number, *one) for one in self._waiting_paths]
+            self._waiting, self._waiting_paths = [], []
 
     def _take_telemetry(self, step: Step) -> None:
         cut = step.cut
@@ -176,8 +182,7 @@ class Trail:
             name = pl.concat_str("site", pl.col("client").bin.encode("hex"), separator="|")
             samples = samples.with_columns(name=name)
             self.paths.take(samples, "name", cut.at_ms)
-            pairs = samples.select("name", OFFSET).iter_rows()
-            self.path_news += [(cut.number, *pair) for pair in pairs]
+            self._waiting_paths += samples.select("name", OFFSET).iter_rows()
         for row in step.effects.verdicts:
             report = self._report(row, reports) if row.kind == "appliance" else -1
             self.verdicts.append(Told(cut.partition, cut.number, cut.at_ms, row, report))

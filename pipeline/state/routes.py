@@ -125,6 +125,12 @@ class Routes:
         parts = [ids for at, ids in self._journal if at > version]
         return distinct(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int32)
 
+    def changed_since(self, version: int) -> int | None:
+        """How often routes of a prefix changed after `version`; None as for `changes_since`."""
+        if version < self._journal_floor:
+            return None
+        return sum(len(ids) for at, ids in reversed(self._journal) if at > version)
+
     def all_rows(self) -> RouteRows:
         """Every live route."""
         return self._rows(np.flatnonzero(self._attribute[: len(self._keys)] != NONE))

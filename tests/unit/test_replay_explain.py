@@ -493,6 +493,10 @@ def test_a_measured_path_that_turns_the_ranking_is_named(tmp_path: Path) -> None
         made.note("path", TRAFFIC_PATHS.name)
     log.cut()
     (move,) = ask(tmp_path, made).moves
+    assert move.cut.number == 1  # measured times wait until shares are planned
+    log.cut(after_ms=SteeringConfig().inputs.demand_bucket_ms)
+    (move,) = ask(tmp_path, made).moves
+    assert move.cut.number == 3
     samples = [one for one in move.evidence if one.kind == "path"]
     assert {one.text for one in samples} == {"eu-s0 RTT 9 ms -> 69 ms"}
     assert place(samples[-1].origin) == stands(TRAFFIC_PATHS.name, made.at["path"])
