@@ -25,8 +25,8 @@ from pipeline.memory import Memory
 from pipeline.reasons import Reason
 from pipeline.regions import Region, Staged
 from pipeline.state.health import FULL, REASONS, ApplianceState, Service
-from pipeline.wire.encode import encode
 from pipeline.wire.rows import Account, TopicRows
+from pipeline.wire.tables import encode_weights
 from schemas.registry import (
     APPLIANCE_HEALTH,
     BGP_ROUTES,
@@ -48,6 +48,7 @@ _HEALTHY = np.isin(
 )
 _WITHDRAWN = np.isin(np.arange(len(Service)), [Service.DRAINING, Service.FAILED])
 _COMPARED = np.isin(np.arange(len(ApplianceState)), [ApplianceState.UP, ApplianceState.SATURATED])
+_STATES = tuple(state.name for state in ApplianceState)
 _SESSION_NEWS = ("PeerUp", "PeerDown")
 
 
@@ -256,25 +257,17 @@ def _weigh(
 
 def _site_weights(cell: Cell, weighed: Weighed, withdrawn: Bools) -> bytes:
     fleet, health = cell.fleet, cell.health
-    region = int(fleet.site_region[weighed.site])
-    panic = weighed.spread is Spread.PANIC
-    return encode(
-        "SiteWeights",
-        {
-            "region": fleet.regions.names[region],
-            "site": fleet.sites.names[weighed.site],
-            "appliances": [
-                {
-                    "appliance": fleet.appliances.names[member],
-                    "weight": weight,
-                    "state": ApplianceState(health.state[member]).name,
-                    "reason": Reason.PANIC
-                    if panic and not withdrawn[member]
-                    else REASONS[health.reason[member]],
-                }
-                for member, weight in zip(weighed.members, weighed.weights, strict=True)
-            ],
-        },
+    members = list(weighed.members)
+    reasons = [REASONS[code] for code in health.reason[members].tolist()]
+    if weighed.spread is Spread.PANIC:
+        told = zip(withdrawn[members].tolist(), reasons, strict=True)
+        reasons = [reason if out else Reason.PANIC for out, reason in told]
+    names = [fleet.appliances.names[member] for member in members]
+    states = [_STATES[code] for code in health.state[members].tolist()]
+    return encode_weights(
+        fleet.regions.names[int(fleet.site_region[weighed.site])],
+        fleet.sites.names[weighed.site],
+        list(zip(names, weighed.weights, states, reasons, strict=True)),
     )
 
 

@@ -126,6 +126,8 @@ class Region:
         """Serve what changed in the table, unless it is held back. Returns the groups (ids, some
         perhaps no longer there) that gained or lost prefixes."""
         held = self.guard.held_reason
+        if change is NO_CHANGE and held is None and not cause:
+            return _NO_GROUPS
         served = self.shares.groups
         if held is None:
             diff = self._prefixes.diff(

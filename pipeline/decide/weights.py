@@ -24,7 +24,7 @@ Taiji found shifts not worth making).
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -216,21 +216,25 @@ class Weigher:
         ids = self._by_site[site]
         self._usable[ids], self._mark[ids] = asked.usable_bps[ids], asked.mark[ids]
         counted = ~asked.withdrawn[ids]
-        healthy = int((asked.healthy[ids] & counted).sum())
-        panic = healthy < panic_below * int(counted.sum())
-        usable, lean = asked.usable_bps[ids].tolist(), self._lean[ids].tolist()
-        leant = [bps * share for bps, share in zip(usable, lean, strict=True)]  # beyond 64 bits
-        believed = np.where(counted, asked.capacity_bps[ids], 0).tolist() if panic else leant
-        bases = (
-            (Spread.PANIC if panic else Spread.BY_HEALTH, believed),
-            (Spread.LAST_GOOD, self._weight[ids].tolist()),  # as they are, unless a member left
-            (Spread.LAST_GOOD, asked.capacity_bps[ids].tolist()),  # there never were any
-            (Spread.LAST_GOOD, [1] * len(ids)),
-        )
+        healthy = int(np.count_nonzero(asked.healthy[ids] & counted))
+        among = int(np.count_nonzero(counted))
+        bases = self._bases(asked, ids, counted, panic=healthy < panic_below * among)
         spread, weights = next(
             (spread, seats) for spread, basis in bases if any(seats := apportion(basis))
         )
         self._weight[ids] = weights
-        return Weighed(
-            site, tuple(ids.tolist()), tuple(weights), spread, healthy, int(counted.sum())
-        )
+        return Weighed(site, tuple(ids.tolist()), tuple(weights), spread, healthy, among)
+
+    def _bases(
+        self, asked: Members, ids: I64, counted: Bools, *, panic: bool
+    ) -> Iterator[tuple[Spread, list[int]]]:
+        """What weights may rest on, the best first."""
+        if panic:
+            yield Spread.PANIC, np.where(counted, asked.capacity_bps[ids], 0).tolist()
+        else:
+            usable, lean = asked.usable_bps[ids].tolist(), self._lean[ids].tolist()
+            leant = [bps * share for bps, share in zip(usable, lean, strict=True)]  # beyond 64 bits
+            yield Spread.BY_HEALTH, leant
+        yield Spread.LAST_GOOD, self._weight[ids].tolist()  # as they are, unless a member left
+        yield Spread.LAST_GOOD, asked.capacity_bps[ids].tolist()  # there never were any
+        yield Spread.LAST_GOOD, [1] * len(ids)

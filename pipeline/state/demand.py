@@ -163,7 +163,7 @@ class Demand:
         keys = self._index.column(0)[kept]
         self._index = KeyIndex(np.uint64)
         self._index.intern(keys)
-        self._ring = self._ring[:, kept]
+        self._ring = self._ring.take(kept, axis=1)
         self._whole_at = -1
         for column in ("block_region", "block_hi", "block_lo", "_last"):
             setattr(self, column, getattr(self, column)[kept])
@@ -198,7 +198,8 @@ class Demand:
             self._new_blocks(distinct(keys[fresh]))
             ids[fresh] = self._index.find(keys[fresh])
         classes, slot = (part.astype(np.int64) for part in divmod(cell, _U64(len(self._held))))
-        self._ring[slot, ids, classes] += amount
+        room = self._ring.shape[1]  # flat places: three indices take three times as long
+        self._ring.reshape(-1)[(slot * room + ids) * len(CLASSES) + classes] += amount
         if self._whole_at >= 0:
             late = np.flatnonzero(self._complete(self._whole_at)[slot])
             where = ids[late].astype(np.int64) * len(CLASSES) + classes[late]

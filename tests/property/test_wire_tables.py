@@ -4,11 +4,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.reasons import Reason
 from pipeline.wire.encode import encode
 from pipeline.wire.tables import (
     PASSED_REASONS,
     GroupColumns,
     encode_groups,
+    encode_weights,
     group_bytes,
     group_key,
     prefix_keys,
@@ -131,3 +133,25 @@ def test_prefixes_are_encoded_as_the_plain_encoder_does(region: str, rows: list)
 def test_a_group_has_the_same_bytes_in_keys_and_records() -> None:
     assert group_key(1, "eu") == b"\0\0\0\0\0\0\0\x01eu"
     assert group_bytes(np.array([1], np.uint64)).tobytes() == group_key(1, "")
+
+
+@given(
+    st.text(max_size=20),
+    st.sampled_from(NAMES),
+    st.lists(
+        st.tuples(
+            st.text(max_size=90),
+            st.integers(0, 10_000),
+            st.sampled_from(["UP", "DOWN"]),
+            st.sampled_from(list(Reason)),
+        ),
+        max_size=70,
+    ),
+)
+def test_weights_are_the_bytes_of_encode(
+    region: str, site: str, appliances: list[tuple[str, int, str, str]]
+) -> None:
+    names = ("appliance", "weight", "state", "reason")
+    rows = [dict(zip(names, one, strict=True)) for one in appliances]
+    plain = encode("SiteWeights", {"region": region, "site": site, "appliances": rows})
+    assert encode_weights(region, site, appliances) == plain
