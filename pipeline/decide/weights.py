@@ -195,8 +195,9 @@ class Weigher:
         """Take over what appliances lean by now; whose changed. Not at a site where a state has
         just changed: of who fails only its own share moves in that cut (L6)."""
         lean = leans(asked.site, asked.usable_bps, asked.load, self._weight, self._lean)
-        calm = ~np.isin(asked.site, marked)
-        changed: Bools = (lean != self._lean) & calm
+        stirred = np.zeros(int(asked.site.max(initial=-1)) + 2, np.bool_)  # one more for site -1
+        stirred[marked] = True
+        changed: Bools = (lean != self._lean) & ~stirred[asked.site]
         self._lean[changed] = lean[changed]
         return changed
 
