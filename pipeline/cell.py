@@ -10,6 +10,7 @@ only where eligibility changed, with the demand last planned for: nothing in it 
 proportion to prefixes."""
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from pipeline.decide.assignment import CLASSES, I64, TOTAL, Bools
 from pipeline.decide.duty import only_there
 from pipeline.decide.eligibility import Appliances, decide_eligibility
 from pipeline.decide.health import evaluate
+from pipeline.decide.relief import eased
 from pipeline.decide.weights import Members, Spread, Weighed
 from pipeline.effects import Effects, EpochDraft, Record, VerdictRow
 from pipeline.memory import Memory
@@ -80,6 +82,14 @@ class Cell(Memory):
         np.add.at(capacity, fleet.appliance_site[living], fleet.appliance_capacity_bps[living])
         return egress, capacity
 
+    def wanted_bps(self) -> I64:
+        """What plays want of the appliances of each site, int64[S]."""
+        fleet = self.fleet
+        self.plays.sync(fleet)
+        total = np.zeros(len(fleet.sites), np.int64)
+        np.add.at(total, fleet.appliance_site, self.plays.wanted_bps(self.now_ms))
+        return total
+
     def demand_bps(self) -> I64:
         """Demand of all client blocks by class, int64[3]."""
         total: I64 = self.demand.level_bps(self.now_ms).sum(axis=0)
@@ -98,7 +108,7 @@ def step(cell: Cell, rows: Mapping[str, TopicRows], cut: Cut, config: SteeringCo
     cell.now_ms = cut.at_ms
     fleet, staged = cell.fleet, Staged()
     cell.sites.grow(len(fleet.sites))
-    staged.verdicts += evaluate(cell.health, fleet, cut.at_ms, config)
+    staged.verdicts += evaluate(cell.health, cell.plays, fleet, cut.at_ms, config)
     usable = cell.health.usable_bps(fleet, cut.at_ms, config)
     weights = _weigh(cell, usable, cut, config, staged.verdicts)
     admitted, going = fleet.drains.admitted(
@@ -106,7 +116,9 @@ def step(cell: Cell, rows: Mapping[str, TopicRows], cut: Cut, config: SteeringCo
     )
     crossed, verdicts = cell.duties.take(fleet.sites.names, fleet.site_alive, admitted, going)
     staged.verdicts += verdicts
-    cell.eligibility = decide_eligibility(_appliances(cell, usable, admitted))
+    now = decide_eligibility(_appliances(cell, usable, admitted))
+    full = round(config.health.saturated_enter * TOTAL)
+    cell.eligibility = replace(now, site_bps=eased(now.site_bps, cell.wanted_bps(), full))
     changed, verdicts = cell.sites.eligibility(
         fleet.sites.names, fleet.site_alive, cell.eligibility
     )
@@ -165,7 +177,9 @@ def _fold(
         elif topic is TRAFFIC_PATHS:
             cell.paths.fold(arrived, fleet, now_ms, config, account)
         elif topic is PLAY_EVENTS:
-            cell.demand.fold(arrived, fleet, now_ms, config, account)
+            folded = cell.demand.fold(arrived, fleet, now_ms, config, account)
+            if folded is not None:
+                cell.plays.fold(arrived.frames["PlayEvent"], folded, fleet, now_ms)
 
 
 def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> None:

@@ -52,6 +52,12 @@ class HealthConfig(_Frozen):
     outlier_sigmas: float = Field(1.9, gt=0, description="Envoy: mean - 1.9 sigma.")
     outlier_hosts_min: int = Field(5, ge=2, description="Envoy: at least 5 hosts.")
     outlier_share_max: float = Field(0.10, ge=0, le=1, description="Envoy: at most 10 % ejected.")
+    plays_min: int = Field(50, ge=1, description="Plays of an appliance in half a minute.")
+    stall_margin: float = Field(
+        0.2, gt=0, le=1, description="More of its plays missed than at its peers: ejected."
+    )
+    ejection_ms: int = Field(30_000, ge=0, description="Envoy: 30 s x times ejected.")
+    ejection_max_ms: int = Field(300_000, ge=0, description="Envoy: 300 s.")
     panic_below: float = Field(0.5, ge=0, le=1, description="Envoy's panic threshold: 50 %.")
     penalty_half_life_ms: int = Field(900_000, ge=1000, description="FRR: 15 min.")
     penalty_per_failure: int = Field(1000, ge=0, description="FRR: 1000.")

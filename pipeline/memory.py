@@ -21,6 +21,7 @@ from pipeline.state.fleet import Fleet
 from pipeline.state.health import Health
 from pipeline.state.links import Links
 from pipeline.state.paths import Paths
+from pipeline.state.plays import Plays
 from pipeline.state.routebytes import routes_from_bytes, routes_to_bytes
 from pipeline.state.routes import Routes
 
@@ -32,6 +33,7 @@ _SECTIONS: dict[str, tuple[str, Callable[[Any], Packed], Callable[[bytes], Any]]
     "links": ("links", Links.to_bytes, Links.from_bytes),
     "paths": ("paths", Paths.to_bytes, Paths.from_bytes),
     "demand": ("demand", Demand.to_bytes, Demand.from_bytes),
+    "plays": ("plays", Plays.to_bytes, Plays.from_bytes),
     "ledger": ("ledger", Ledger.to_bytes, Ledger.from_bytes),
     "sites": ("sites", SiteMemory.to_bytes, SiteMemory.from_bytes),
     "duties": ("duties", Duties.to_bytes, Duties.from_bytes),
@@ -45,7 +47,8 @@ class Memory:
     def __init__(self, partition: int, partitions: int) -> None:
         self.partition, self.partitions = partition, partitions
         self.fleet, self.routes, self.health = Fleet(), Routes(), Health()
-        self.links, self.paths, self.demand = Links(), Paths(), Demand()
+        self.links, self.paths = Links(), Paths()
+        self.demand, self.plays = Demand(), Plays()
         self.ledger = Ledger()
         self.regions: dict[int, Region] = {}
         self.sites, self.duties = SiteMemory(), Duties()

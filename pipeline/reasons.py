@@ -84,3 +84,4 @@ class Reason(StrEnum):
     DRAINING = "draining"  # gets less and less of its load, or nothing any more
     DRAINED = "drained"  # the deadline of the drain: nothing is admitted any more
     UNDRAINED = "undrained"  # comes back, evenly as well
+    PLAYS_STALL = "plays_stall"  # those it serves stall, those of its peers do not

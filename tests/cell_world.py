@@ -178,7 +178,15 @@ class Log:
         record |= {"rtt_us": rtt_us, "loss": 0.001, "throughput_bps": GBPS, "samples": 9}
         self.put(TRAFFIC_PATHS.name, f"{site}|{client}", "PathSample", record)
 
-    def play(self, client: str, appliance: str, klass: str, size: int, session: int = 1) -> None:
+    def play(
+        self,
+        client: str,
+        appliance: str,
+        klass: str,
+        size: int,
+        session: int = 1,
+        stall_ms: int = 0,
+    ) -> None:
         record = {
             "session": session,
             "at_ms": self.now_ms,
@@ -190,7 +198,7 @@ class Log:
             "bytes": size,
             "bitrate_bps": 5_000_000,
             "startup_ms": 0,
-            "stall_ms": 0,
+            "stall_ms": stall_ms,
         }
         self.put(PLAY_EVENTS.name, str(session), "PlayEvent", record)
 
@@ -257,6 +265,19 @@ DRAINS: dict[int, tuple[tuple[str, int, str], ...]] = {
 FORGOTTEN = {30: (("appliance", "us-s2-a1"), ("site", "us-s3")), 38: (("drain", "site:eu-s4"),)}
 
 
+def _plays(log: Log, random: Random, number: int) -> None:
+    """Of everybody, and now and then some that stall at one appliance."""
+    for _ in range(60):
+        region = random.choice(REGIONS)
+        site = random.choice(sites(region))
+        size = random.randrange(8 * GBPS) if number > 15 else random.randrange(10**7)
+        klass = random.choice(["VOD", "VOD", "LIVE", "GAME"])
+        log.play(client(region, random), random.choice(appliances(site)), klass, size)
+    if number % 12 in (5, 6, 7):
+        for _ in range(6):
+            log.play(client("eu", random), "eu-s1-a1", "VOD", 0, stall_ms=9_000)
+
+
 def _second(log: Log, random: Random, number: int, *, bad: bool) -> None:
     failed = everything()[(number // 7) % len(everything())]
     for appliance in everything():
@@ -266,12 +287,7 @@ def _second(log: Log, random: Random, number: int, *, bad: bool) -> None:
     if number % 10 == 3:
         service = random.choice(["DRAINING", "FILLING", "FAILED"])
         log.health("eu-s1-a0", service, drain_by_ms=log.now_ms + 5_000)
-    for _ in range(60):
-        region = random.choice(REGIONS)
-        site = random.choice(sites(region))
-        size = random.randrange(8 * GBPS) if number > 15 else random.randrange(10**7)
-        klass = random.choice(["VOD", "VOD", "LIVE", "GAME"])
-        log.play(client(region, random), random.choice(appliances(site)), klass, size)
+    _plays(log, random, number)
     for region in REGIONS:
         site, net = random.choice(sites(region)), random.choice(nets(region))
         log.path(site, net, random.randrange(2_000, 90_000))

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from pipeline.config import SteeringConfig
@@ -14,6 +15,7 @@ from pipeline.effects import VerdictRow
 from pipeline.reasons import Reason
 from pipeline.state.fleet import Fleet
 from pipeline.state.health import ApplianceState, Health
+from pipeline.state.plays import Plays
 from pipeline.wire.address import parse_address, parse_prefix
 from pipeline.wire.rows import OFFSET, TOMBSTONE, Account, TopicRows
 
@@ -154,7 +156,8 @@ class HealthWorld:
     """A fleet, its health section and a clock that moves when told."""
 
     def __init__(self, fleet: Fleet, config: SteeringConfig = CONFIG) -> None:
-        self.fleet, self.config, self.health = fleet, config, Health()
+        self.fleet, self.config = fleet, config
+        self.health, self.plays = Health(), Plays()
         self.now_ms, self.offset = NOW_MS, 0
 
     def fold(self, *reports: tuple[str, dict[str, Any]]) -> Account:
@@ -167,11 +170,16 @@ class HealthWorld:
         account.close()
         return account
 
+    def watch(self, *told: tuple[str, dict[str, Any]]) -> None:
+        """Fold plays."""
+        frame = topic_rows("play.events", told).frames["PlayEvent"]
+        self.plays.fold(frame, np.ones(len(told), bool), self.fleet, self.now_ms)
+
     def cut(self, *reports: tuple[str, dict[str, Any]], after_ms: int = 0) -> list[VerdictRow]:
         """Let time pass, fold reports made just then, and evaluate."""
         self.now_ms += after_ms
         self.fold(*((name, {**one, "at_ms": self.now_ms}) for name, one in reports))
-        return evaluate(self.health, self.fleet, self.now_ms, self.config)
+        return evaluate(self.health, self.plays, self.fleet, self.now_ms, self.config)
 
     def state(self, name: str) -> ApplianceState:
         return ApplianceState(self.health.state[self.fleet.appliances.get(name)])

@@ -89,7 +89,9 @@ def _steady(log: Log, random: Random, number: int) -> None:
         region = random.choice(REGIONS)
         size = random.randrange(20 * GBPS)
         at = random.choice(appliances(random.choice(sites(region))))
-        log.play(client(region, random), at, random.choice(["VOD", "LIVE", "GAME"]), size)
+        klass = random.choice(["VOD", "LIVE", "GAME"])
+        stall_ms = random.choice([0, 0, 4_000])
+        log.play(client(region, random), at, klass, size, stall_ms=stall_ms)
 
 
 def _collapse(log: Log, random: Random) -> None:

@@ -27,7 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.config import SteeringConfig
-from pipeline.decide.outliers import outliers
+from pipeline.decide.outliers import EJECTED, outliers
+from pipeline.decide.stalls import stalling
 from pipeline.decide.transitions import NEXT_REASON, NEXT_STATE, PROMOTIONS, Signal
 from pipeline.effects import VerdictRow
 from pipeline.reasons import Reason
@@ -42,6 +43,7 @@ from pipeline.state.health import (
     Service,
 )
 from pipeline.state.ids import Bool, Int64, UInt8
+from pipeline.state.plays import Plays
 
 __all__ = ["ApplianceState", "evaluate"]
 
@@ -60,7 +62,9 @@ _SERVING = (_S.UP, _S.PROBATION, _S.FILLING, _S.SATURATED)
 _NEXT_STATE, _NEXT_REASON = (np.ascontiguousarray(table.T) for table in (NEXT_STATE, NEXT_REASON))
 
 
-def evaluate(health: Health, fleet: Fleet, now_ms: int, config: SteeringConfig) -> list[VerdictRow]:
+def evaluate(
+    health: Health, plays: Plays, fleet: Fleet, now_ms: int, config: SteeringConfig
+) -> list[VerdictRow]:
     """Bring every appliance of the inventory into the state that its evidence asks for now; one
     verdict for each that changes its state, or why it is in it."""
     health.sync(fleet)
@@ -69,7 +73,7 @@ def evaluate(health: Health, fleet: Fleet, now_ms: int, config: SteeringConfig) 
     overdue = (health.heard_ms > 0) & (now_ms - health.heard_ms >= config.health.stale_after_ms)
     overdue |= _dark(health, fleet, now_ms, config)
     verdicts = _blindness(health, fleet, live & overdue, now_ms, config)
-    signals = _signals(health, fleet, overdue, now_ms, config)
+    signals = _signals(health, plays, fleet, overdue, now_ms, config)
     chosen = np.full(len(live), -1, dtype=np.int16)
     for signal in reversed(Signal):
         told = signals[signal] & live
@@ -92,7 +96,7 @@ def evaluate(health: Health, fleet: Fleet, now_ms: int, config: SteeringConfig) 
                 from_state=ApplianceState(health.state[row]).name,
                 to_state=ApplianceState(to).name,
                 reason=REASONS[NEXT_REASON[health.state[row], signal]],
-                detail=_detail(signal, health, row, int(penalty[row]), now_ms, config),
+                detail=_detail(signal, health, plays, row, int(penalty[row]), now_ms, config),
             )
         )
     _apply(health, changed, chosen[changed], now_ms, config)
@@ -158,7 +162,7 @@ def _blindness(
 
 
 def _signals(
-    health: Health, fleet: Fleet, overdue: Bool, now_ms: int, config: SteeringConfig
+    health: Health, plays: Plays, fleet: Fleet, overdue: Bool, now_ms: int, config: SteeringConfig
 ) -> dict[Signal, Bool]:
     """Mask of each signal over the appliances."""
     limits, service = config.health, health.service
@@ -168,17 +172,18 @@ def _signals(
     ramp_done = (health.ramp_from_ms == 0) | (now_ms - health.ramp_from_ms >= limits.slow_start_ms)
     below_ms = now_ms - health.below_since_ms
     relieved = (health.below_since_ms > 0) & (below_ms >= limits.saturated_leave_after_ms)
+    taking = fresh & fleet.live_appliances() & _in(health.state, *_SERVING)
+    recovered = fresh & (health.good_run >= limits.recover_reports)
     signals = {
         Signal.FAILED_REPORT: (fresh & (service == Service.FAILED)) | health.failed_seen,
         Signal.SILENT: overdue & (not health.blind),
         Signal.ERRORS: fresh & (health.bad_run >= limits.error_reports),
-        Signal.OUTLIER: outliers(
-            health, fleet, fresh & fleet.live_appliances() & _in(health.state, *_SERVING), config
-        ),
+        Signal.OUTLIER: outliers(health, fleet, taking, config),
+        Signal.STALLS: stalling(health, plays, fleet, taking, now_ms, config),
         Signal.DRAIN_REPORT: fresh & (service == Service.DRAINING),
         Signal.FILL_REPORT: fresh & (service == Service.FILLING),
         Signal.FIRST_REPORT: says_ok & never & (health.good_run > 0),
-        Signal.RECOVERED: fresh & (health.good_run >= limits.recover_reports),
+        Signal.RECOVERED: recovered & ~_ejected(health, now_ms, config),
         Signal.OK_REPORT: says_ok,
         Signal.RAMP_DONE: fresh & ramp_done,
         Signal.OVER_TARGET: fresh & (health.load >= limits.saturated_enter),
@@ -190,6 +195,19 @@ def _signals(
         signals[signal] = signals[signal] & ~health.suppressed
     signals[Signal.HELD] = due & health.suppressed
     return signals
+
+
+def _ejected(health: Health, now_ms: int, config: SteeringConfig) -> Bool:
+    """Mask of those that were taken out for what they do to others and have not been out for long
+    enough. Who serves nobody gives no evidence: it must not come back for the lack of it."""
+    out = _in(health.state, _S.DOWN) & EJECTED[health.reason]
+    if not out.any():
+        return out
+    limits = config.health
+    times = -(-health.penalty_at(now_ms, config) // max(limits.penalty_per_failure, 1))
+    out_ms = np.minimum(np.maximum(times, 1) * limits.ejection_ms, limits.ejection_max_ms)
+    ejected: Bool = out & (now_ms - health.since_ms < out_ms)
+    return ejected
 
 
 def _apply(
@@ -226,7 +244,13 @@ def _apply(
 
 
 def _detail(
-    signal: Signal, health: Health, row: int, penalty: int, now_ms: int, config: SteeringConfig
+    signal: Signal,
+    health: Health,
+    plays: Plays,
+    row: int,
+    penalty: int,
+    now_ms: int,
+    config: SteeringConfig,
 ) -> str:
     """The numbers that a change rests on."""
     limits = config.health
@@ -244,6 +268,10 @@ def _detail(
             return f"{errors} of {requests} requests failed, {bad_run} bad reports in a row"
         case Signal.OUTLIER:
             return f"{errors} of {requests} requests failed, clearly more than at its peers"
+        case Signal.STALLS:
+            plays_told, wanted, missed = (int(one[row]) for one in plays.recent(now_ms))
+            share = 100 * missed / max(wanted, 1)
+            return f"{share:.0f} % missed in {plays_told} plays, clearly more than at its peers"
         case Signal.HELD:
             return f"penalty {penalty}, held until it is below {limits.penalty_reuse}"
         case Signal.RECOVERED:

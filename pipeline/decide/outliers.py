@@ -18,10 +18,13 @@ import numpy.typing as npt
 from pipeline.config import SteeringConfig
 from pipeline.reasons import Reason
 from pipeline.state.fleet import Fleet
-from pipeline.state.health import CODE, ApplianceState, Health
-from pipeline.state.ids import Bool
+from pipeline.state.health import CODE, REASONS, ApplianceState, Health
+from pipeline.state.ids import Bool, Int64
 
 MARGIN = 0.05
+#: By the code of a Reason: whether it takes out for what is done to others.
+EJECTED = np.zeros(len(REASONS), dtype=np.bool_)
+EJECTED[[CODE[Reason.OUTLIER], CODE[Reason.PLAYS_STALL]]] = True
 
 
 def outliers(health: Health, fleet: Fleet, serving: Bool, config: SteeringConfig) -> Bool:
@@ -31,7 +34,7 @@ def outliers(health: Health, fleet: Fleet, serving: Bool, config: SteeringConfig
     judged = np.flatnonzero(serving & (health.requests >= limits.requests_min))
     if not judged.size:
         return found
-    peers = _peers(fleet)
+    peers = peers_of(fleet)
     size = int(peers.max()) + 1
     group = peers[judged]
     rate = 1.0 - health.errors[judged] / health.requests[judged]
@@ -44,20 +47,33 @@ def outliers(health: Health, fleet: Fleet, serving: Bool, config: SteeringConfig
     low &= hosts[group] >= limits.outlier_hosts_min
     if not low.any():
         return found
-    # Room: what the cluster may have out, less what is out already.
-    live = fleet.live_appliances()
-    out = live & (health.state == ApplianceState.DOWN) & (health.reason == CODE[Reason.OUTLIER])
-    members = np.bincount(peers[live], minlength=size)
-    allowed = np.maximum((members * limits.outlier_share_max).astype(np.int64), 1)
-    room = allowed - np.bincount(peers[out], minlength=size)
-    worst = np.lexsort((judged[low], away[low], group[low]))
-    ranked = group[low][worst]
-    rank = np.arange(ranked.size) - np.searchsorted(ranked, ranked, side="left")
-    found[judged[low][worst][rank < room[ranked]]] = True
+    found[worst_with_room(judged[low], away[low], health, fleet, config)] = True
     return found
 
 
-def _peers(fleet: Fleet) -> npt.NDArray[np.int64]:
+def worst_with_room(
+    rows: Int64,
+    rate: npt.NDArray[np.float64],
+    health: Health,
+    fleet: Fleet,
+    config: SteeringConfig,
+) -> Int64:
+    """Of `rows`, the worst (lowest rate) of each cluster, as many as may be out beside those that
+    already are for what they do to others."""
+    if not len(rows):
+        return rows
+    live, peers = fleet.live_appliances(), peers_of(fleet)
+    out = live & (health.state == ApplianceState.DOWN) & EJECTED[health.reason]
+    members = np.bincount(peers[live], minlength=int(peers.max()) + 1)
+    allowed = np.maximum((members * config.health.outlier_share_max).astype(np.int64), 1)
+    room = allowed - np.bincount(peers[out], minlength=len(members))
+    worst = rows[np.lexsort((rows, rate, peers[rows]))]
+    ranked = peers[worst]
+    rank = np.arange(len(worst)) - np.searchsorted(ranked, ranked, side="left")
+    return worst[rank < room[ranked]]
+
+
+def peers_of(fleet: Fleet) -> npt.NDArray[np.int64]:
     """Group number of each appliance: its cluster's, or one for the rest of its site."""
     cluster = fleet.appliance_cluster.astype(np.int64)
     return np.where(cluster >= 0, cluster, len(fleet.clusters) + fleet.appliance_site)

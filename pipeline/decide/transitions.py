@@ -18,16 +18,17 @@ class Signal(IntEnum):
     FAILED_REPORT = 0  # it says FAILED, or said so since the last cut
     SILENT = 1  # no report for stale_after_ms, of its whole site for site_stale_after_ms
     ERRORS = 2  # error_reports reports in a row with too many errors
-    OUTLIER = 3  # clearly worse than its peers
-    DRAIN_REPORT = 4  # it says DRAINING
-    FILL_REPORT = 5  # it says FILLING
-    HELD = 6  # it would be promoted, were it not for its penalty
-    FIRST_REPORT = 7  # its first report ever says OK
-    RECOVERED = 8  # recover_reports good reports in a row
-    OK_REPORT = 9  # it says OK
-    RAMP_DONE = 10  # slow start is over
-    OVER_TARGET = 11  # utilisation at or above saturated_enter
-    RELIEVED = 12  # utilisation below saturated_leave for saturated_leave_after_ms
+    OUTLIER = 3  # more of its requests fail than at its peers, clearly, by its own reports
+    STALLS = 4  # its plays stall more than those of its peers, clearly, by what players say
+    DRAIN_REPORT = 5  # it says DRAINING
+    FILL_REPORT = 6  # it says FILLING
+    HELD = 7  # it would be promoted, were it not for its penalty
+    FIRST_REPORT = 8  # its first report ever says OK
+    RECOVERED = 9  # recover_reports good reports in a row; whoever was ejected, in its time
+    OK_REPORT = 10  # it says OK
+    RAMP_DONE = 11  # slow start is over
+    OVER_TARGET = 12  # load at or above saturated_enter
+    RELIEVED = 13  # load below saturated_leave for saturated_leave_after_ms
 
 
 PROMOTIONS = (Signal.FIRST_REPORT, Signal.RECOVERED, Signal.OK_REPORT, Signal.RAMP_DONE)
@@ -39,6 +40,7 @@ _CHANGES: dict[ApplianceState, dict[Signal, tuple[ApplianceState, Reason]]] = {
         _G.SILENT: (_S.STALE, _R.SILENT),
         _G.ERRORS: (_S.DOWN, _R.ERROR_RATE),
         _G.OUTLIER: (_S.DOWN, _R.OUTLIER),
+        _G.STALLS: (_S.DOWN, _R.PLAYS_STALL),
         _G.DRAIN_REPORT: (_S.DRAINING, _R.REPORTED_DRAINING),
         _G.FILL_REPORT: (_S.FILLING, _R.REPORTED_FILLING),
         _G.OVER_TARGET: (_S.SATURATED, _R.SATURATED),
@@ -48,6 +50,7 @@ _CHANGES: dict[ApplianceState, dict[Signal, tuple[ApplianceState, Reason]]] = {
         _G.SILENT: (_S.STALE, _R.SILENT),
         _G.ERRORS: (_S.DOWN, _R.ERROR_RATE),
         _G.OUTLIER: (_S.DOWN, _R.OUTLIER),
+        _G.STALLS: (_S.DOWN, _R.PLAYS_STALL),
         _G.DRAIN_REPORT: (_S.DRAINING, _R.REPORTED_DRAINING),
         _G.FILL_REPORT: (_S.FILLING, _R.REPORTED_FILLING),
         _G.HELD: (_S.PROBATION, _R.FLAPPING),
@@ -58,6 +61,7 @@ _CHANGES: dict[ApplianceState, dict[Signal, tuple[ApplianceState, Reason]]] = {
         _G.SILENT: (_S.STALE, _R.SILENT),
         _G.ERRORS: (_S.DOWN, _R.ERROR_RATE),
         _G.OUTLIER: (_S.DOWN, _R.OUTLIER),
+        _G.STALLS: (_S.DOWN, _R.PLAYS_STALL),
         _G.DRAIN_REPORT: (_S.DRAINING, _R.REPORTED_DRAINING),
         _G.HELD: (_S.FILLING, _R.FLAPPING),
         _G.OK_REPORT: (_S.PROBATION, _R.REPORTED_OK),
@@ -74,6 +78,7 @@ _CHANGES: dict[ApplianceState, dict[Signal, tuple[ApplianceState, Reason]]] = {
         _G.SILENT: (_S.STALE, _R.SILENT),
         _G.ERRORS: (_S.DOWN, _R.ERROR_RATE),
         _G.OUTLIER: (_S.DOWN, _R.OUTLIER),
+        _G.STALLS: (_S.DOWN, _R.PLAYS_STALL),
         _G.DRAIN_REPORT: (_S.DRAINING, _R.REPORTED_DRAINING),
         _G.FILL_REPORT: (_S.FILLING, _R.REPORTED_FILLING),
         _G.RELIEVED: (_S.UP, _R.RELIEVED),
@@ -111,6 +116,7 @@ _STAYS: dict[ApplianceState, tuple[Signal, ...]] = {
     _S.DRAINING: (
         _G.ERRORS,
         _G.OUTLIER,
+        _G.STALLS,
         _G.DRAIN_REPORT,
         _G.FILL_REPORT,
         _G.FIRST_REPORT,
@@ -132,6 +138,7 @@ _STAYS: dict[ApplianceState, tuple[Signal, ...]] = {
         _G.SILENT,
         _G.ERRORS,
         _G.OUTLIER,
+        _G.STALLS,
         _G.FILL_REPORT,
         _G.FIRST_REPORT,
         _G.OK_REPORT,
@@ -142,6 +149,7 @@ _STAYS: dict[ApplianceState, tuple[Signal, ...]] = {
     _S.STALE: (
         _G.SILENT,
         _G.OUTLIER,
+        _G.STALLS,
         _G.FILL_REPORT,
         _G.OK_REPORT,
         _G.RAMP_DONE,

@@ -215,7 +215,15 @@ def _why(
             parts.append(f"and {len(texts) - 2} more of kind {kind}")
     if not parts:
         parts = [one.text for one in by_kind.get("load", ())]
-    return "; ".join(parts) or ", ".join(f"{one.site} {one.reason}" for one in shares)
+    parts = parts or [f"{one.site} {one.reason}" for one in shares]
+    return "; ".join(parts) or f"weights of {_reweighed(change)} follow measured load"
+
+
+def _reweighed(change: Change) -> str:
+    """The sites of which only the weights changed."""
+    old = {one.site: one.appliances for one in change.before.sites} if change.before else {}
+    new = {one.site: one.appliances for one in change.after.sites} if change.after else {}
+    return ", ".join(site for site in new if new[site] != old.get(site))
 
 
 def _decides(told: Told, site: str) -> bool:

@@ -20,7 +20,7 @@ from pipeline.replay.provenance import (
     Source,
     accepted,
 )
-from pipeline.state.demand import regions_of
+from pipeline.state.demand import regions_of, wanted_bytes
 from pipeline.state.fleet import CLASSES, Fleet
 from pipeline.state.health import Service
 from pipeline.wire.rows import OFFSET, Refused, TopicRows
@@ -74,7 +74,7 @@ class Plays:
         frame = frame.select(
             OFFSET,
             "appliance",
-            "bytes",
+            pl.Series("bytes", wanted_bytes(frame)),
             pl.col("traffic_class").to_physical().alias("class"),
             pl.col("at_ms").clip(upper_bound=now_ms),
             pl.Series("region", region, dtype=pl.Int32),

@@ -27,7 +27,7 @@ from pipeline.reasons import Noted
 from pipeline.state import screens
 from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.fleet import CLASSES, Fleet
-from pipeline.state.ids import Int32, Int64, UInt64
+from pipeline.state.ids import Bool, Int32, Int64, UInt64
 from pipeline.state.keyindex import KeyIndex, distinct
 from pipeline.wire.address import halves
 from pipeline.wire.rows import OFFSET, Account, TopicRows, passing
@@ -108,11 +108,12 @@ class Demand:
 
     def fold(
         self, rows: TopicRows, fleet: Fleet, now_ms: int, config: SteeringConfig, account: Account
-    ) -> None:
-        """Take over the rows of play.events."""
+    ) -> Bool | slice | None:
+        """Take over the rows of play.events; returns which were folded, as an index into columns;
+        None: there were none."""
         frame = rows.frames.get("PlayEvent")
         if frame is None:
-            return
+            return None
         checks = (screens.integers(frame, _LIMITS), *screens.times(frame, now_ms, config))
         kept = passing(rows.topic, frame.get_column(OFFSET).to_numpy(), checks, account)
         region, unplaced = regions_of(frame.get_column("appliance"), fleet)
@@ -120,7 +121,7 @@ class Demand:
         region, unplaced = region[kept], unplaced[kept]
         account.fold(rows.topic, len(keys))
         if not len(keys):
-            return
+            return None
         self._turn(now_ms, config)
         codes = frame.select(pl.col("traffic_class", "event").to_physical())
         classes, event = (column.to_numpy()[kept] for column in codes)
@@ -133,11 +134,12 @@ class Demand:
         account.note(Noted.UNPLACED_PLAY, int(unplaced.sum()))
         slot = bucket % len(self._held)
         cell = classes.astype(np.uint64) * _U64(len(self._held)) + slot.astype(np.uint64)
-        amount = _wanted_bytes(frame)[kept]
+        amount = wanted_bytes(frame)[kept]
         lost = late | (region < 0)
         if lost.any():
             keys, cell, amount = keys[~lost], cell[~lost], amount[~lost]
         self._add(*_sums(keys, cell, amount, len(CLASSES) * len(self._held)))
+        return kept
 
     def level_bps(self, now_ms: int, blocks: Int64 | None = None) -> Int64:
         """int64[blocks, 3]: bits per second by class over the complete buckets of the window; of
@@ -256,7 +258,7 @@ class Demand:
         self._last = self._last * was_ms // bucket_ms
 
 
-def _wanted_bytes(frame: pl.DataFrame) -> Int64:
+def wanted_bytes(frame: pl.DataFrame) -> Int64:
     """Of each play: what it received, and what it would have received in the time it stalled."""
     received, bitrate, stall = (
         frame.get_column(name).to_numpy() for name in ("bytes", "bitrate_bps", "stall_ms")

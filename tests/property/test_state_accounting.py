@@ -17,6 +17,7 @@ from pipeline.state.fleet import Fleet
 from pipeline.state.health import Health
 from pipeline.state.links import Links
 from pipeline.state.paths import Paths
+from pipeline.state.plays import Plays
 from pipeline.wire.address import parse_address, parse_prefix
 from pipeline.wire.rows import Account
 from tests.frames import (
@@ -173,7 +174,7 @@ def test_l3_every_report_is_folded_or_refused_and_states_stay_sound(
     for passed_ms, reports in cuts:
         now_ms += passed_ms
         fold_into(health, "appliance.health", reports, FLEET, now_ms)
-        for verdict in evaluate(health, FLEET, now_ms, CONFIG):
+        for verdict in evaluate(health, Plays(), FLEET, now_ms, CONFIG):
             assert verdict.reason
             assert verdict.detail
         # The same instant again: nothing more to say but what follows from the first.
@@ -257,7 +258,7 @@ for step in range(12):
                         service="FAILED" if e > 590 else "OK")
                  for n, x, e in zip(rng.integers(0, 99, 200), rng.integers(0, 10**11, 200),
                                     rng.integers(0, 600, 200))))
-    for one in evaluate(world.health, fleet, now, CONFIG):
+    for one in evaluate(world.health, world.plays, fleet, now, CONFIG):
         digest.update(repr(one).encode())
     fold_into(demand, "play.events",
               [play(f"198.18.{a}.{b}", now - int(t), amount=int(x), appliance=f"a{a % 99}")

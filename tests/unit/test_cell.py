@@ -180,8 +180,11 @@ def test_a_full_site_spills_over_and_says_so(plane: Plane) -> None:
     """60 Gb/s at a site for 60: what is above 57 goes on; then demand goes away again."""
     effects = []
     for _ in range(80):
+        shares = plane.serving("eu")
         for number in range(10):
-            plane.log.play(f"20.{number}.9.9", "eu-s0-a0", "VOD", 6 * GBPS // 8)
+            for at, share in shares.items():
+                size = 6 * GBPS // 8 * share // sum(shares.values())
+                plane.log.play(f"20.{number}.9.9", f"{at}-a0", "VOD", size)
         effects += plane.wait(1)
     assert list(plane.serving("eu")) == ["eu-s0", "eu-s1"]
     assert not any(map(table_bytes, effects[-10:]))  # L10: constant demand, constant table

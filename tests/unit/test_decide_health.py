@@ -13,7 +13,17 @@ from pipeline.decide.transitions import TRANSITIONS, Signal, transition_table_ma
 from pipeline.effects import VerdictRow
 from pipeline.reasons import Reason
 from pipeline.state.health import CODE, ApplianceState, Service
-from tests.frames import NOW_MS, HealthWorld, appliance, fleet_of, fleet_with, region, report, site
+from tests.frames import (
+    NOW_MS,
+    HealthWorld,
+    appliance,
+    fleet_of,
+    fleet_with,
+    play,
+    region,
+    report,
+    site,
+)
 
 S = ApplianceState
 GBPS = 1_000_000_000
@@ -32,6 +42,19 @@ def up(appliances: int = 1, config: SteeringConfig | None = None) -> HealthWorld
 
 def moved(verdicts: list[VerdictRow]) -> list[tuple[str, str, str]]:
     return [(one.from_state, one.to_state, one.reason) for one in verdicts]
+
+
+def viewers(
+    world: HealthWorld, appliances: int, missed: dict[str, float], plays: int = 60
+) -> list[tuple[str, dict]]:
+    """Heartbeats of as many plays of each a0..., of which those named miss a share."""
+    told = []
+    for number in range(appliances):
+        share = missed.get(f"a{number}", 0.0)
+        received = {"amount": int((1 - share) * 6_250_000), "stall_ms": int(share * 10_000)}
+        one = play("20.0.0.1", world.now_ms, appliance=f"a{number}", **received)
+        told += [one] * plays
+    return told
 
 
 # The table
@@ -67,6 +90,8 @@ def provoke(  # noqa: C901 (one case a signal)
             health.bad_run[0] = limits.error_reports
         case Signal.OUTLIER:
             health.errors[0] = 400
+        case Signal.STALLS:
+            world.watch(*viewers(world, 12, {"a0": 0.5}))
         case Signal.DRAIN_REPORT:
             health.service[0] = Service.DRAINING
         case Signal.FILL_REPORT:
@@ -88,7 +113,7 @@ def provoke(  # noqa: C901 (one case a signal)
         case Signal.RELIEVED:
             health.load[0] = 0.5
             health.below_since_ms[0] = now_ms - limits.saturated_leave_after_ms
-    return evaluate(health, world.fleet, now_ms, world.config)
+    return evaluate(health, world.plays, world.fleet, now_ms, world.config)
 
 
 @pytest.mark.parametrize(("state", "signal"), TRANSITIONS)
@@ -165,7 +190,7 @@ def test_a_failure_counts_even_if_the_same_cut_brings_the_recovery() -> None:
     world = up()
     world.now_ms += 1_000
     world.fold(report("a0", world.now_ms - 2, service="FAILED"), report("a0", world.now_ms - 1))
-    verdicts = evaluate(world.health, world.fleet, world.now_ms, world.config)
+    verdicts = evaluate(world.health, world.plays, world.fleet, world.now_ms, world.config)
     assert moved(verdicts) == [("UP", "DOWN", Reason.REPORTED_FAILED)]
     assert verdicts[0].detail == "reported FAILED"
 
@@ -203,12 +228,15 @@ def test_clocks_off_by_less_than_the_limit_make_nobody_stale() -> None:
         assert account.folded["appliance.health"] == 2
     # a0 began with a right clock, so what it now says lies before what is known.
     assert (world.state("a0"), world.state("a1")) == (S.UP, S.UP)
-    assert evaluate(world.health, world.fleet, world.now_ms, world.config)[0].entity == "a0"
+    assert (
+        evaluate(world.health, world.plays, world.fleet, world.now_ms, world.config)[0].entity
+        == "a0"
+    )
     behind = HealthWorld(fleet_with(1))
     for _ in range(10):
         behind.now_ms += 5_000
         behind.fold(report("a0", behind.now_ms - 600_000))
-        evaluate(behind.health, behind.fleet, behind.now_ms, behind.config)
+        evaluate(behind.health, behind.plays, behind.fleet, behind.now_ms, behind.config)
         assert behind.state("a0") is S.UP
 
 
@@ -401,6 +429,70 @@ def test_peers_are_those_of_the_cluster_or_else_of_the_site() -> None:
     assert [one.entity for one in verdicts] == ["a0"]
 
 
+# What plays say
+
+
+def watched(missed: dict[str, float], appliances: int = 12, plays: int = 60) -> list[VerdictRow]:
+    """What comes of plays that miss these shares at appliances that say they are well."""
+    world = up(appliances)
+    world.watch(*viewers(world, appliances, missed, plays))
+    return world.cut(*(report(f"a{n}") for n in range(appliances)), after_ms=1_000)
+
+
+def test_an_appliance_whose_plays_alone_stall_is_taken_out_whatever_it_says() -> None:
+    verdicts = watched({"a3": 0.4})
+    assert [one.entity for one in verdicts] == ["a3"]
+    assert moved(verdicts) == [("UP", "DOWN", Reason.PLAYS_STALL)]
+    assert verdicts[0].detail == "40 % missed in 60 plays, clearly more than at its peers"
+    assert moved(watched({"a0": 0.4}, appliances=2)) == moved(verdicts)  # one peer is enough
+
+
+def test_what_all_suffer_is_laid_to_no_appliance() -> None:
+    everywhere = {f"a{n}": 0.4 for n in range(12)}
+    assert watched(everywhere) == []
+    assert watched(everywhere | {"a3": 0.55}) == []
+    assert watched({"a0": 0.9}, appliances=1) == []
+
+
+def test_the_clearer_the_fewer_plays_are_needed() -> None:
+    assert watched({"a3": 0.19}, plays=1_000) == []
+    assert len(watched({"a3": 0.25}, plays=50)) == 1
+    assert watched({"a3": 0.25}, plays=20) == []
+    assert len(watched({"a3": 0.66}, plays=5)) == 1
+    assert watched({"a3": 1.0}, plays=4) == []
+
+
+def test_no_more_are_taken_out_than_may_be_and_the_worst_first() -> None:
+    verdicts = watched({"a1": 0.5, "a3": 0.6, "a5": 0.4})
+    assert [one.entity for one in verdicts] == ["a3"]
+
+
+def test_who_stalls_because_it_is_full_or_refuses_is_left_to_the_weights() -> None:
+    for fields in ({"disk": 1.0}, {"errors": 60}):
+        world = up(12)
+        world.cut(*(report(f"a{n}", **(fields if n == 3 else {})) for n in range(12)), after_ms=1)
+        world.health.load[3] = 1.0 if "disk" in fields else 0.5
+        world.watch(*viewers(world, 12, {"a3": 0.6}))
+        found = world.cut(after_ms=1_000)
+        assert Reason.PLAYS_STALL not in {one.reason for one in found}
+
+
+def test_who_was_taken_out_comes_back_in_its_time_and_later_each_time() -> None:
+    """It reports that it is well all the time; nobody is there to say otherwise."""
+    world = up(12)
+    out_s = []
+    for _ in range(4):
+        world.watch(*viewers(world, 12, {"a3": 0.6}))
+        assert Reason.PLAYS_STALL in {one.reason for one in world.cut(after_ms=1_000)}
+        began = world.now_ms
+        while world.state("a3") is S.DOWN:
+            world.cut(*(report(f"a{n}") for n in range(12)), after_ms=1_000)
+        out_s.append((world.now_ms - began) // 1_000)
+        world.cut(*(report(f"a{n}") for n in range(12)), after_ms=40_000)  # forgotten
+        world.health.penalty_at_ms[:] = world.now_ms  # no time to decay
+    assert out_s == [30, 60, 90, 120]
+
+
 # Silence of many
 
 
@@ -532,7 +624,7 @@ def test_every_reason_of_the_table_can_be_given() -> None:
         *(Reason.REPORTED_OK, Reason.REPORTED_FAILED, Reason.REPORTED_DRAINING),
         *(Reason.REPORTED_FILLING, Reason.FIRST_REPORT, Reason.SILENT, Reason.ERROR_RATE),
         *(Reason.SATURATED, Reason.RELIEVED, Reason.SLOW_START, Reason.PROMOTED),
-        *(Reason.FLAPPING, Reason.OUTLIER),
+        *(Reason.FLAPPING, Reason.OUTLIER, Reason.PLAYS_STALL),
     }
 
 

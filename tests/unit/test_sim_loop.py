@@ -324,7 +324,7 @@ def test_the_plane_sends_the_excess_of_a_site_to_the_next() -> None:
         four = np.arange(4)
         news.kinds["plays"] = [
             {
-                "network": four, "class": np.zeros(4, int), "appliance": np.zeros(4, int),
+                "network": four, "class": np.zeros(4, int), "appliance": four // 3,
                 "at_ms": np.full(4, news.now_ms), "bytes": np.full(4, per_s),
                 "bitrate_bps": np.full(4, 8 * per_s),
                 "event": np.ones(4, int), "stall_ms": np.zeros(4, int),
