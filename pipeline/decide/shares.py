@@ -161,7 +161,8 @@ class RegionShares:
         `everything` (target or min_shift are new), groups for which nothing differs and that make
         no load, now or before, are left out: for them the answer would be what it was."""
         groups = self.groups
-        before, demand = groups.demand_bps, np.where(groups.alive[:, None], demand_bps, 0)
+        before, demand = groups.demand_bps, demand_bps.copy()
+        demand[~groups.alive] = 0
         groups.demand_bps = demand
         asked = (groups.home[:, 0] & groups.home[:, 1] & groups.home[:, 2]) < 0  # homeless
         asked[groups.naming(changed)] = True
@@ -208,7 +209,7 @@ class RegionShares:
         groups, problem = self.groups, part.problem
         guess = self.sites.longer(len(now.site_bps)).price
         solution = solve(problem, self._first(part), exactly=exactly, guess=guess)
-        old, new = groups.shares[part.entries], solution.shares
+        old, new = problem.held, solution.shares
         differs = np.flatnonzero(old.reshape(-1) != new.reshape(-1))
         differs = differs[~_pace(solution.load, problem, old, new, differs, min_shift)]
         entry, klass = np.divmod(differs, CLASSES)

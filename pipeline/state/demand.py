@@ -197,8 +197,9 @@ class Demand:
         ids = self._index.find(keys)
         fresh = np.flatnonzero(ids < 0)
         if len(fresh):
-            self._new_blocks(distinct(keys[fresh]))
-            ids[fresh] = self._index.find(keys[fresh])
+            first, new = len(self), distinct(keys[fresh])
+            self._new_blocks(new)
+            ids[fresh] = first + np.searchsorted(new, keys[fresh])
         classes, slot = (part.astype(np.int64) for part in divmod(cell, _U64(len(self._held))))
         room = self._ring.shape[1]  # flat places: three indices take three times as long
         self._ring.reshape(-1)[(slot * room + ids) * len(CLASSES) + classes] += amount
