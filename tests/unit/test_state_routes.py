@@ -242,6 +242,9 @@ def test_routes_of_a_site_that_the_inventory_does_not_have_are_noted_and_kept() 
     assert len(routes) == 2
 
 
+ACTIONS = pl.Enum(["ANNOUNCE", "WITHDRAW"])
+
+
 def test_a_peer_with_a_hundred_thousand_routes_goes_down_at_once() -> None:
     count = 100_000
     lo = np.uint64(0xFFFF << 32 | 11 << 24) + (np.arange(count, dtype=np.uint64) << np.uint64(7))
@@ -253,7 +256,7 @@ def test_a_peer_with_a_hundred_thousand_routes_goes_down_at_once() -> None:
             "peer": pl.repeat("192.0.2.1", count, eager=True),
             "prefix": [joined[at : at + 17] for at in range(0, 17 * count, 17)],
             "path_id": np.zeros(count, np.int64),
-            "action": pl.repeat("ANNOUNCE", count, dtype=pl.String, eager=True),
+            "action": pl.repeat("ANNOUNCE", count, dtype=pl.String, eager=True).cast(ACTIONS),
             "as_path_len": np.ones(count, np.int32),
             "med": np.arange(count),
             "at_ms": np.zeros(count, np.int64),
