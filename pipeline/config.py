@@ -69,7 +69,9 @@ class InputConfig(_Frozen):
     future_max_ms: int = Field(300_000, ge=0, description="Clock skew ahead beyond this: refused.")
     age_max_ms: int = Field(900_000, ge=0, description="Telemetry older than this: refused.")
     demand_window_ms: int = Field(60_000, ge=1000)
-    demand_bucket_ms: int = Field(5_000, ge=100)
+    demand_bucket_ms: int = Field(
+        5_000, ge=100, description="Once in each, shares are planned and tables follow routes."
+    )
 
 
 class AssignmentConfig(_Frozen):
