@@ -19,6 +19,7 @@ from pipeline.cut import Cause, Cut
 from pipeline.decide.assignment import CLASSES, I64, TOTAL, Bools
 from pipeline.decide.duty import only_there
 from pipeline.decide.eligibility import Appliances, decide_eligibility
+from pipeline.decide.exchange import Exchange, Planned, parts
 from pipeline.decide.health import evaluate
 from pipeline.decide.relief import eased
 from pipeline.decide.weights import Members, Spread, Weighed
@@ -32,6 +33,7 @@ from pipeline.wire.tables import encode_weights
 from schemas.registry import (
     APPLIANCE_HEALTH,
     BGP_ROUTES,
+    CAPACITY_PRICES,
     FLEET_INVENTORY,
     INPUTS,
     PLAY_EVENTS,
@@ -112,30 +114,34 @@ def step(cell: Cell, rows: Mapping[str, TopicRows], cut: Cut, config: SteeringCo
     usable = cell.health.usable_bps(fleet, cut.at_ms, config)
     weights = _weigh(cell, usable, cut, config, staged.verdicts)
     admitted, going = fleet.drains.admitted(
-        fleet.sites, fleet.site_region, fleet.regions, cut.at_ms
+        fleet.sites, fleet.site_region, fleet.regions, fleet.site_regions, cut.at_ms
     )
     crossed, verdicts = cell.duties.take(fleet.sites.names, fleet.site_alive, admitted, going)
     staged.verdicts += verdicts
     now = decide_eligibility(_appliances(cell, usable, admitted))
     full = round(config.health.saturated_enter * TOTAL)
-    cell.eligibility = replace(now, site_bps=eased(now.site_bps, cell.wanted_bps(), full))
+    whole = replace(now, site_bps=eased(now.site_bps, cell.wanted_bps(), full))
+    cell.eligibility = whole.divided(*parts(fleet, cell.sharing))
     changed, verdicts = cell.sites.eligibility(
         fleet.sites.names, fleet.site_alive, cell.eligibility
     )
     changed |= crossed
     staged.verdicts += verdicts
+    prices: list[tuple[int, Record]] = []
     exact = {index: region.shares.sites.exact for index, region in cell.regions.items()}
     if cut.cause is Cause.URGENT:
         for region in cell.regions.values():
             region.react(cell.eligibility, changed, config)
     else:
         _tick(cell, changed, config, staged)
+        prices = _exchange(cell, whole.site_bps, cut, config, staged.verdicts)
     for index, region in cell.regions.items():
         staged.verdicts += region.told_exact(exact.get(index, True))
         staged.groups += cell.ledger.set_groups(region.name, fleet.sites.names)
     return Effects(
         tables=[*weights, *staged.groups, *staged.prefixes, *staged.removed, *staged.died],
         verdicts=staged.verdicts,
+        prices=prices,
         refused=account.refused,
         epoch=_epoch(cell, account),
     )
@@ -180,6 +186,8 @@ def _fold(
             folded = cell.demand.fold(arrived, fleet, now_ms, config, account)
             if folded is not None:
                 cell.plays.fold(arrived.frames["PlayEvent"], folded, fleet, now_ms)
+        elif topic is CAPACITY_PRICES:
+            cell.sharing.fold(arrived, cell.partition, cell.partitions, account)
 
 
 def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> None:
@@ -213,6 +221,26 @@ def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> No
     if planned:
         groups = [only_there(one.shares.groups, cell.eligibility) for one in cell.regions.values()]
         out.verdicts += cell.duties.held(fleet.sites.names, np.sum(groups, axis=0))
+
+
+def _exchange(
+    cell: Cell, whole_bps: I64, cut: Cut, config: SteeringConfig, verdicts: list[VerdictRow]
+) -> list[tuple[int, Record]]:
+    """What other cells are told of shared sites."""
+    fleet, number = cell.fleet, len(cell.fleet.sites)
+    if not fleet.site_regions:
+        return []
+    planned = Planned.none(number)
+    for region in cell.regions.values():
+        mine = np.flatnonzero(fleet.site_region == region.index)
+        planned.put(
+            mine, region.shares.sites.longer(number), region.shares.admission.longer(number)
+        )
+    exchange = Exchange(fleet, cell.sharing, planned, cell.partitions, cut)
+    target = round(config.assignment.target * TOTAL)
+    exchange.take(whole_bps // TOTAL * target, config.assignment.min_shift)
+    verdicts += exchange.verdicts
+    return exchange.records
 
 
 def _appliances(cell: Cell, usable: I64, admitted: I64) -> Appliances:

@@ -70,10 +70,11 @@ class EpochDraft:
 
 @dataclass(slots=True)
 class Effects:
-    """What one cut publishes. `tables`: lb.weights, then steering.groups, then
-    steering.prefixes."""
+    """What one cut publishes. `tables`: lb.weights, then steering.groups, then steering.prefixes;
+    `prices`: for other cells, each with its partition."""
 
     tables: list[Record | Block] = field(default_factory=list)
     verdicts: list[VerdictRow] = field(default_factory=list)
+    prices: list[tuple[int, Record]] = field(default_factory=list)
     refused: dict[str, list[Refused]] = field(default_factory=dict)
     epoch: EpochDraft = field(default_factory=EpochDraft)

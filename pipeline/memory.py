@@ -24,6 +24,7 @@ from pipeline.state.paths import Paths
 from pipeline.state.plays import Plays
 from pipeline.state.routebytes import routes_from_bytes, routes_to_bytes
 from pipeline.state.routes import Routes
+from pipeline.state.sharing import Sharing
 
 #: Section -> the attribute that it is, and how that turns into bytes and back.
 _SECTIONS: dict[str, tuple[str, Callable[[Any], Packed], Callable[[bytes], Any]]] = {
@@ -34,6 +35,7 @@ _SECTIONS: dict[str, tuple[str, Callable[[Any], Packed], Callable[[bytes], Any]]
     "paths": ("paths", Paths.to_bytes, Paths.from_bytes),
     "demand": ("demand", Demand.to_bytes, Demand.from_bytes),
     "plays": ("plays", Plays.to_bytes, Plays.from_bytes),
+    "sharing": ("sharing", Sharing.to_bytes, Sharing.from_bytes),
     "ledger": ("ledger", Ledger.to_bytes, Ledger.from_bytes),
     "sites": ("sites", SiteMemory.to_bytes, SiteMemory.from_bytes),
     "duties": ("duties", Duties.to_bytes, Duties.from_bytes),
@@ -49,7 +51,7 @@ class Memory:
         self.fleet, self.routes, self.health = Fleet(), Routes(), Health()
         self.links, self.paths = Links(), Paths()
         self.demand, self.plays = Demand(), Plays()
-        self.ledger = Ledger()
+        self.sharing, self.ledger = Sharing(), Ledger()
         self.regions: dict[int, Region] = {}
         self.sites, self.duties = SiteMemory(), Duties()
         self.eligibility = Eligibility.none()

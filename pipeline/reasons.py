@@ -85,3 +85,4 @@ class Reason(StrEnum):
     DRAINED = "drained"  # the deadline of the drain: nothing is admitted any more
     UNDRAINED = "undrained"  # comes back, evenly as well
     PLAYS_STALL = "plays_stall"  # those it serves stall, those of its peers do not
+    DIVIDED = "divided"  # another part of a site that several regions share

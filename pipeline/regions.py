@@ -48,7 +48,7 @@ class Staged:
 
 
 _LOAD = ("load", "spilled", "taking", "overflow", "paced", "price", "exact")
-_ADMISSION = ("share", "base", "cap")
+_ADMISSION = ("share", "part", "base", "cap", "natural")
 
 
 def sections_of(index: int) -> tuple[str, str, str]:
@@ -176,7 +176,7 @@ class Region:
         `touched` (ids). Whether there were any."""
         rests_on = self._rests_on(now_ms, config)
         served = self.shares.groups
-        drains = self.shares.admission.moved(now.admitted, config.assignment.min_shift)
+        drains = self.shares.admission.moved(now.admitted, now.part, config.assignment.min_shift)
         if rests_on == self._planned_for and not changed.any() and not drains:
             touched = distinct(touched)
             slots = served.slots(touched)

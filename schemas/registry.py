@@ -82,6 +82,16 @@ TRAFFIC_PATHS = _input(
 )
 PLAY_EVENTS = _input("play.events", ("PlayEvent",), "session", "players, CMCD", compact=False)
 
+#: Cells write it for each other: each record goes to the partition of the region that it is for,
+#: and is an input there like any other.
+CAPACITY_PRICES = _input(
+    "capacity.prices",
+    ("CapacityClaim", "CapacityGrant"),
+    "site|from|to",
+    "workers",
+    compact=True,
+)
+
 STEERING_CUTS = Topic(
     "steering.cuts", Role.LOG, ("Cut",), "partition", "workers", Cleanup.DELETE, 7 * DAY_MS
 )
@@ -152,6 +162,7 @@ INPUTS: tuple[Topic, ...] = (
     TRAFFIC_LINKS,
     TRAFFIC_PATHS,
     PLAY_EVENTS,
+    CAPACITY_PRICES,
 )
 #: Table topics, in the order in which a cut's effects are sent: a thing before what names it.
 TABLES: tuple[Topic, ...] = (LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES)

@@ -24,6 +24,7 @@ from pipeline.wire.rows import TopicRows
 from schemas.registry import (
     APPLIANCE_HEALTH,
     BGP_ROUTES,
+    CAPACITY_PRICES,
     FLEET_INVENTORY,
     INPUTS,
     PLAY_EVENTS,
@@ -75,15 +76,33 @@ class Log:
             lat = 50.0 - 10 * number
             self._fleet("Region", region, name=region, lat=lat, lon=8.0 - 80 * number)
             for site in sites(region):
-                spot = int(site[-1])
-                links = [{"link": f"{site}-link", "capacity_bps": 25 * GBPS}] if spot % 2 else []
-                kind = "IX" if spot % 2 else "EMBEDDED"
-                place = {"lat": lat + spot, "lon": 8.0 - 80 * number + spot}
-                self._fleet("Site", site, region=region, name=site, kind=kind, links=links, **place)
+                self.site(site, region)
                 for appliance in appliances(site):
                     self.appliance(appliance, region)
         network = parse_prefix("10.0.0.0/9")
         self._fleet("Network", "10.0.0.0/9", network=network, region="eu", lat=52.0, lon=13.0)
+
+    def site(self, site: str, region: str, regions: tuple[str, ...] = ()) -> None:
+        """`regions`: all that it serves, its home first, where it serves several."""
+        number, spot = REGIONS.index(region), int(site[-1])
+        links = [{"link": f"{site}-link", "capacity_bps": 25 * GBPS}] if spot % 2 else []
+        kind = "IX" if spot % 2 else "EMBEDDED"
+        place = {"lat": 50.0 - 10 * number + spot, "lon": 8.0 - 80 * number + spot}
+        more = {"kind": kind, "links": links, "regions": list(regions)}
+        self._fleet("Site", site, region=region, name=site, **more, **place)
+
+    def claim(self, site: str, region: str, to: str, want_bps: int, **fields: object) -> None:
+        """A cell of another region wants so much of a site."""
+        record = {"site": site, "region": region, "to": to, "cut": len(self.cuts) + 1}
+        record |= {"at_ms": self.now_ms, "want_bps": want_bps, "load_bps": 0, "price": 0}
+        record |= {"share": 0, "grant_cut": 0, **fields}
+        self.put(CAPACITY_PRICES.name, f"{site}|{region}|{to}", "CapacityClaim", record)
+
+    def grant(self, site: str, region: str, to: str, share: int) -> None:
+        """The home of a site gives a region so much of it."""
+        record = {"site": site, "region": region, "to": to, "cut": len(self.cuts) + 1}
+        record |= {"at_ms": self.now_ms, "share": share}
+        self.put(CAPACITY_PRICES.name, f"{site}|{region}|{to}", "CapacityGrant", record)
 
     def appliance(self, appliance: str, region: str) -> None:
         site, spot = appliance.rsplit("-", 1)
@@ -243,6 +262,8 @@ def make_log(seed: int, cuts: int = 50, *, bad: bool = True) -> Log:
     """Everything that may happen, once in a while."""
     random, log = Random(seed), Log()
     log.inventory()
+    log.site("eu-s3", "eu", ("eu", "ap"))  # ap's cell is not of this world
+    log.site("us-s1", "us", ("ap", "us"))
     log.cut()
     announce(log, random)
     for number in range(cuts - 1):
@@ -300,13 +321,20 @@ def _second(log: Log, random: Random, number: int, *, bad: bool) -> None:
         for net in nets("eu"):
             log.route("eu-s0", net, hops=1)
         log.session("eu-s0", "EndOfRib")
+    _operators_and_cells(log, random, number)
+    if bad and number % 4 == 1:
+        _rubbish(log, random)
+    log.cut(Cause.URGENT if number % 5 == 4 else Cause.TICK, random.choice([200, 1000, 1000, 2500]))
+
+
+def _operators_and_cells(log: Log, random: Random, number: int) -> None:
+    if number % 6 == 2:
+        log.claim("eu-s3", "ap", "eu", random.randrange(40 * GBPS))
+        log.grant("us-s1", "ap", "us", random.randrange(10_000))
     for name, over_ms, action in DRAINS.get(number, ()):
         log.drain(name, over_ms, action)
     for kind, name in FORGOTTEN.get(number, ()):
         log.forget(kind, name)
-    if bad and number % 4 == 1:
-        _rubbish(log, random)
-    log.cut(Cause.URGENT if number % 5 == 4 else Cause.TICK, random.choice([200, 1000, 1000, 2500]))
 
 
 def _rubbish(log: Log, random: Random) -> None:
@@ -380,4 +408,5 @@ def digest(seed: int, pieces: int = 1) -> str:
     for cut, effects in fold(make_log(seed), pieces=pieces):
         state.update(repr((cut.number, table_bytes(effects))).encode())
         state.update(repr((effects.verdicts, effects.refused, effects.epoch)).encode())
+        state.update(repr(effects.prices).encode())
     return state.hexdigest()

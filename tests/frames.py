@@ -94,7 +94,7 @@ def site(
 ) -> tuple[str, dict[str, Any]]:
     listed = [{"link": one, "capacity_bps": bps} for one, bps in (links or {}).items()]
     given = {"site": name, "region": REGION, "name": name, "kind": "IX", "lat": 50.1, "lon": 8.7}
-    return "Site", {**given, "links": listed, **fields}
+    return "Site", {**given, "links": listed, "regions": [], **fields}
 
 
 def cluster(name: str, at: str) -> tuple[str, dict[str, Any]]:

@@ -130,7 +130,7 @@ class Read:
     """What the reader made of a file: `rows` as (key text, record name, fields), and the values."""
 
     def __init__(self, source: Source, site: str = "fra1", **screening: Any) -> None:
-        self.feed = RouteFeed(lambda _address, _asn: site, lambda _site: 0, **screening)
+        self.feed = RouteFeed(lambda _address, _asn: site, lambda _site: (0,), **screening)
         self.reader = MrtReader(self.feed)
         self.times = list(self.reader.read(source))
         taken = self.feed.take().get(0)

@@ -215,7 +215,7 @@ def with_stops(cuts: Decoded, stops: Iterable[int]) -> Iterator[tuple[Cell, Effe
 
 def said(effects: Effects) -> str:
     """A digest of all that a cut wants published."""
-    told = (table_bytes(effects), effects.verdicts, effects.refused, effects.epoch)
+    told = (table_bytes(effects), effects.prices, effects.verdicts, effects.refused, effects.epoch)
     return sha256(repr(told).encode()).hexdigest()
 
 

@@ -59,8 +59,18 @@ class Outputs:
     async def publish(self, cut: Cut, records: Iterable[Record | Block]) -> list[Written]:
         """Send all records in order, with the cut in their headers; where they stand now. Returns
         when every one is acknowledged; raises KafkaError."""
+        return await self._send(cut, cut.partition, records)
+
+    async def tell(self, cut: Cut, records: Iterable[tuple[int, Record]]) -> None:
+        """The same for records to other cells, each to its partition."""
+        for partition, record in records:
+            await self._send(cut, partition, [record])
+
+    async def _send(
+        self, cut: Cut, partition: int, records: Iterable[Record | Block]
+    ) -> list[Written]:
         headers = [(HEADER, pack_cut(cut.partition, cut.number, cut.term))]
-        written = await send_all(self._producer, cut.partition, records, headers)
+        written = await send_all(self._producer, partition, records, headers)
         for topic, start, end in written:
             metrics.PUBLISHED.labels(topic).inc(end - start)
         return written

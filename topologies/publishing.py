@@ -79,8 +79,10 @@ class Publishing:
         metrics.BEHIND_MS.labels(cut.partition).set(behind_ms)
 
     async def report(self, folded: Folded) -> None:
-        """Send verdicts and dead letters; returns when all are acknowledged."""
+        """Send verdicts, dead letters and what other cells are told; returns when all are
+        acknowledged."""
         cut, effects = folded.cut, folded.effects
         limit = folded.config.publish.dead_letters_max
         letters = dead_letter_records(cut, effects, folded.raw, limit)
         await self._outputs.publish(cut, [*verdict_records(cut, effects), *letters])
+        await self._outputs.tell(cut, effects.prices)

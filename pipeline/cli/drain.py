@@ -128,7 +128,7 @@ def _order(
 
 def _is_so(target: "Target", action: Action, orders: "list[Standing]") -> bool:
     """Whether the order was given before, and its deadline is over; or there is none to undo."""
-    mine = [one for one in orders if one.target == target]
+    mine = [one for one in orders if one.target.key == target.key]
     if not mine:
         return action == "UNDRAIN"
     return mine[0].action == action and mine[0].over(_now_ms())
@@ -155,7 +155,7 @@ def _preview(
     }
     change = Drained(names["site"], names["region"], now_ms - LOOK_BACK_MS, action)
     with progress_line("records, then cuts") as progress:
-        found = run_async(preview(broker, change, target.region, now_ms, progress))
+        found = run_async(preview(broker, change, (target.region, *target.also), now_ms, progress))
     show(found.diff, top, None, found, json=json)
     left = _left_bps(found, target) if action == "DRAIN" else 0
     if left:
@@ -191,7 +191,7 @@ async def _publish(broker: "BrokerSettings", target: "Target", action: Action, b
     async with Publisher(broker) as publisher:
         now_ms = _now_ms()
         deadline_ms = _deadline_ms(by, now_ms)
-        await publish_changes(publisher, [ordered(target, action, now_ms, deadline_ms)])
+        await publish_changes(publisher, ordered(target, action, now_ms, deadline_ms))
     return deadline_ms
 
 

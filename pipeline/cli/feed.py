@@ -97,24 +97,29 @@ async def _feed(
 
     proximity = load_steering_config().proximity
 
-    def routes(partition_of: Callable[[str], int]) -> RouteFeed:
+    def routes(partitions_of: Callable[[str], tuple[int, ...]]) -> RouteFeed:
         return RouteFeed(
             rules.site_of,
-            partition_of,
+            partitions_of,
             allow_documentation=proximity.allow_documentation_prefixes,
             hops_max=proximity.as_path_hops_max,
         )
 
     if settings is None:
-        return await _Run(routes(lambda _: 0), None, speed).all(files, json)
+        return await _Run(routes(lambda _: (0,)), None, speed).all(files, json)
     regions = await _regions(settings, rules)
     async with Publisher(settings) as publisher:
-        feed = routes(lambda site: publisher.partition(BGP_ROUTES.name, regions[site]))
+
+        def partitions_of(site: str) -> tuple[int, ...]:
+            return tuple(publisher.partition(BGP_ROUTES.name, one) for one in regions[site])
+
+        feed = routes(partitions_of)
         return await _Run(feed, publisher, speed).all(files, json)
 
 
-async def _regions(settings: "BrokerSettings", rules: "PeerRules") -> dict[str, str]:
-    """Site -> region, for every site in the inventory. UsageError where a rule names another."""
+async def _regions(settings: "BrokerSettings", rules: "PeerRules") -> dict[str, tuple[str, ...]]:
+    """Site -> its regions, for every site in the inventory. UsageError where a rule names
+    another."""
     from pipeline.feeds.inventory import read_inventory, site_regions
 
     regions = site_regions(await read_inventory(settings))

@@ -75,13 +75,21 @@ async def _apply(
     dry_run: bool,
     json: bool,
 ) -> None:
+    from pipeline.broker.topics import partition_count
     from pipeline.feeds.fleetfile import resolve
-    from pipeline.feeds.inventory import changes, known, publish_changes, read_inventory
+    from pipeline.feeds.inventory import (
+        changes,
+        check_apart,
+        known,
+        publish_changes,
+        read_inventory,
+    )
     from pipeline.feeds.publisher import Publisher
 
     current = await read_inventory(broker)
     # what --prune removes cannot be referred to
     wanted = resolve(fleet, lines, str(file), None if prune else known(current))
+    check_apart(wanted, await partition_count(broker))
     todo = list(changes(current, wanted, prune=prune))
     if not dry_run and todo:
         async with Publisher(broker) as publisher:

@@ -35,40 +35,48 @@ NO_CAP = 2**62
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """As of the last plan, int64[S] each: share in ten-thousandths; base, cap in the unit of
-    Solution.load (kbit/s x ten-thousandths)."""
+    """As of the last plan, int64[S] each: share admitted, and part of the capacity that is this
+    cell's, in ten-thousandths; base, cap and natural in the unit of Solution.load (kbit/s x
+    ten-thousandths)."""
 
     share: I64
+    part: I64
     base: I64
     cap: I64
+    natural: I64
 
     @classmethod
     def none(cls, sites: int) -> "Admission":
         """Of sites that are all in service."""
-        full, base = np.full(sites, TOTAL, np.int64), np.zeros(sites, np.int64)
-        return cls(full, base, np.full(sites, NO_CAP, np.int64))
+        full, none = np.full(sites, TOTAL, np.int64), np.zeros(sites, np.int64)
+        return cls(full, full, none, np.full(sites, NO_CAP, np.int64), none)
 
     def longer(self, sites: int) -> "Admission":
         """The same for at least this many sites."""
         return Admission(
             grown(self.share, sites, TOTAL),
+            grown(self.part, sites, TOTAL),
             grown(self.base, sites, 0),
             grown(self.cap, sites, NO_CAP),
+            grown(self.natural, sites, 0),
         )
 
-    def moved(self, share: I64, least: int) -> bool:
-        """Whether a share went on by at least so much since the last plan."""
-        before = self.longer(len(share)).share
-        return bool((np.abs(share - before) >= max(least, 1)).any())
+    def moved(self, share: I64, part: I64, least: int) -> bool:
+        """Whether a share went on by at least so much since the last plan, or a part is another."""
+        before = self.longer(len(share))
+        if (before.part != part).any():
+            return True
+        return bool((np.abs(share - before.share) >= max(least, 1)).any())
 
-    def planned(self, share: I64, held: I64, natural: I64) -> "Admission":
-        """For a plan with these shares: held, natural int64[S]: load as it was and as it would be
-        with everybody nearest."""
+    def planned(self, share: I64, part: I64, held: I64, natural: I64) -> "Admission":
+        """For a plan with these shares and parts: held, natural int64[S]: load as it was and as it
+        would be with everybody nearest."""
         before = self.longer(len(share))
         begins = (before.share == TOTAL) | (before.base == 0)
         base = np.where(share < TOTAL, np.where(begins, held, before.base), 0)
         cap = np.maximum(base, natural) // TOTAL * share
-        return Admission(share.copy(), base, np.where(paced(share), cap, NO_CAP))
+        cap = np.where(paced(share), cap, NO_CAP)
+        return Admission(share.copy(), part.copy(), base, cap, natural)
 
     def caps(self, share: I64) -> I64:
         """int64[S]: the caps between two plans. Where nothing is admitted only those are left who

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.decide.assignment import CLASSES, I32, I64, Bools
+from pipeline.decide.assignment import CLASSES, I32, I64, TOTAL, Bools
 from pipeline.reasons import Reason
 
 U8 = npt.NDArray[np.uint8]
@@ -55,25 +55,36 @@ class Appliances:
 class Eligibility:
     """status uint8[S, 3]; panic bool[S, 3]: eligible only because its whole region looks dead;
     site_bps int64[S], class_bps int64[S, 3]: capacity for all classes and for each; admitted
-    int64[S]: what share of its load a site gets, ten-thousandths."""
+    int64[S]: what share of its load a site gets; part int64[S]: what part of its capacity is this
+    cell's (of which site_bps and class_bps are), both ten-thousandths; shared bool[S]: others plan
+    with it too."""
 
     status: U8
     panic: Bools
     site_bps: I64
     class_bps: I64
     admitted: I64
+    part: I64
+    shared: Bools
 
     @classmethod
     def none(cls) -> "Eligibility":
         """Of no sites."""
         by_class, by_site = np.zeros((0, CLASSES), np.int64), np.zeros(0, np.int64)
         panic = by_class.astype(np.bool_)
-        return cls(by_class.astype(np.uint8), panic, by_site, by_class, by_site)
+        shared = np.zeros(0, np.bool_)
+        return cls(by_class.astype(np.uint8), panic, by_site, by_class, by_site, by_site, shared)
 
     def fields(self) -> dict[str, npt.NDArray[Any]]:
         """The columns, for a snapshot."""
-        names = ("status", "panic", "site_bps", "class_bps", "admitted")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def divided(self, part: I64, shared: Bools) -> "Eligibility":
+        """The same with this part of each site's capacity. Who may serve is the same: what nobody
+        gave us is a site that is full."""
+        site_bps = _of(self.site_bps, part)
+        class_bps = _of(self.class_bps, part[:, None])
+        return replace(self, site_bps=site_bps, class_bps=class_bps, part=part, shared=shared)
 
     @property
     def eligible(self) -> Bools:
@@ -107,7 +118,15 @@ def decide_eligibility(asked: Appliances) -> Eligibility:
     able = (usable > 0) & open_link
     status = np.where(able, ELIGIBLE, np.where(served, NO_CAPACITY, CLASS_NOT_SERVED))
     status[able & (asked.admitted == 0)[:, None]] = DRAINED
-    return Eligibility(status.astype(np.uint8), panic, site_bps, usable, asked.admitted)
+    whole, unshared = np.full(sites, TOTAL, np.int64), np.zeros(sites, np.bool_)
+    return Eligibility(
+        status.astype(np.uint8), panic, site_bps, usable, asked.admitted, whole, unshared
+    )
+
+
+def _of(bps: I64, part: I64) -> I64:
+    """This part of it, exactly where it is all; no product is beyond 64 bits."""
+    return bps // TOTAL * part + bps % TOTAL * part // TOTAL
 
 
 def _presumed(asked: Appliances) -> I64:

@@ -184,10 +184,10 @@ class RegionShares:
     def _admit(self, part: "_Part", now: Eligibility) -> None:
         """Go on with what sites are admitted; `part` is of all groups that make load."""
         held = self.sites.longer(len(now.admitted)).load.sum(axis=1)
-        natural = held
-        if paced(now.admitted).any():
+        natural = np.zeros_like(held)
+        if (paced(now.admitted) | now.shared).any():
             natural = nearest_load(part.problem, self._first(part))
-        self.admission = self.admission.planned(now.admitted, held, natural)
+        self.admission = self.admission.planned(now.admitted, now.part, held, natural)
         part.problem.cap[:] = self.admission.cap
 
     def _first(self, part: "_Part") -> I64:

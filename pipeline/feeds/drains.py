@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from pipeline.errors import UsageError
 from pipeline.feeds.fleetfile import Item
-from pipeline.feeds.inventory import CHANGED, Change, Current
+from pipeline.feeds.inventory import CHANGED, Change, Current, known, site_regions
 from pipeline.feeds.keys import inventory_key
-from pipeline.state.drains import REGION, SCOPES, SITE, drain_id
+from pipeline.state.drains import REGION, SITE, drain_id
 
 DRAIN, UNDRAIN = "DRAIN", "UNDRAIN"
 KIND = "drain"
@@ -18,11 +18,13 @@ NEAR = 3
 
 
 class Target(NamedTuple):
-    """A site or region by name, and the region whose partition it is in."""
+    """A site or region by name, the region whose partition it is in, and more that an order goes
+    to: those that the site serves too, or that the region's sites do."""
 
     scope: str
     entity: str
     region: str
+    also: tuple[str, ...] = ()
 
     @property
     def key(self) -> bytes:
@@ -53,12 +55,12 @@ class Standing:
 def find_target(current: Current, name: str) -> Target:
     """The site or region of this name; `site:NAME` or `region:NAME` where both are called so.
     UsageError when there is none."""
-    there = [
-        Target(scope, item.fields[scope], item.region)
-        for scope in SCOPES
-        for item in current.values()
-        if item.name == scope.capitalize()
-    ]
+    regions = site_regions(current)
+    there = [Target(SITE, site, names[0], names[1:]) for site, names in sorted(regions.items())]
+    for region in sorted(known(current).regions):
+        more = [names[1:] for names in regions.values() if names[0] == region]
+        also = tuple(sorted({one for names in more for one in names}))
+        there.append(Target(REGION, region, region, also))
     found = [one for one in there if name in (one.entity, drain_id(one.scope, one.entity))]
     if len({one.scope for one in found}) > 1:
         raise UsageError(f"{name} is a site and a region: say {SITE}:{name} or {REGION}:{name}")
@@ -71,17 +73,21 @@ def find_target(current: Current, name: str) -> Target:
 
 
 def standing(current: Current) -> Iterator[Standing]:
-    """Every Drain there is, by name."""
+    """Every Drain there is, by name; of one that went to several regions the one at home."""
+    homes = known(current).sites
     for region, key in sorted(current, key=lambda place: place[::-1]):
         item = current[region, key]
-        if item.name == "Drain":
-            fields = item.fields
-            target = Target(fields["scope"].lower(), fields["entity"], region)
+        if item.name != "Drain":
+            continue
+        fields, entity = item.fields, item.fields["entity"]
+        scope = fields["scope"].lower()
+        if region == (homes.get(entity, region) if scope == SITE else entity):
+            target = Target(scope, entity, region)
             yield Standing(target, fields["action"], fields["at_ms"], fields["deadline_ms"])
 
 
-def ordered(target: Target, action: str, at_ms: int, deadline_ms: int) -> Change:
-    """What to publish so that it is drained, or comes back."""
+def ordered(target: Target, action: str, at_ms: int, deadline_ms: int) -> list[Change]:
+    """What to publish so that it is drained, or comes back, in all regions that it concerns."""
     fields = {
         "scope": target.scope.upper(),
         "entity": target.entity,
@@ -90,4 +96,8 @@ def ordered(target: Target, action: str, at_ms: int, deadline_ms: int) -> Change
         "at_ms": at_ms,
         "deadline_ms": deadline_ms,
     }
-    return Change(CHANGED, target.key, target.region, Item("Drain", target.region, fields))
+    item = Item("Drain", target.region, fields)
+    return [
+        Change(CHANGED, target.key, region, item.of(region))
+        for region in (target.region, *target.also)
+    ]

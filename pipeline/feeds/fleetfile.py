@@ -69,10 +69,12 @@ class LinkEntry(_Entry):
 
 
 class SiteEntry(_Entry):
-    """A place with appliances."""
+    """A place with appliances. `also`: more regions whose clients it serves; its home is
+    `region`."""
 
     id: Id
     region: Id
+    also: list[Id] = Field(default_factory=list)
     name: str = ""
     kind: Annotated[Literal["EMBEDDED", "IX"], BeforeValidator(_upper)] = "IX"
     lat: Latitude
@@ -119,20 +121,33 @@ class FleetFile(_Entry):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One record of fleet.inventory: schema name, region (which gives the partition), fields."""
+    """One record of fleet.inventory: schema name, region (which gives the partition), fields.
+    `also`: more regions in whose partitions it stands, there as of that region."""
 
     name: str
     region: str
     fields: dict[str, Any]
+    also: tuple[str, ...] = ()
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """All of them, its home first."""
+        return (self.region, *self.also)
+
+    def of(self, region: str) -> "Item":
+        """As it stands in one of them."""
+        return Item(self.name, region, {**self.fields, "region": region})
 
 
 @dataclass(slots=True)
 class Known:
-    """What the inventory holds already: site -> region, cluster -> site, and the regions."""
+    """What the inventory holds already: site -> region, cluster -> site, and the regions; `also`:
+    site -> more regions that it serves."""
 
     regions: frozenset[str] = frozenset()
     sites: Mapping[str, str] = field(default_factory=dict)
     clusters: Mapping[str, str] = field(default_factory=dict)
+    also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class FleetFileError(ConfigError):
@@ -204,6 +219,8 @@ class _Resolver:
         self.errors: list[tuple[int, str]] = []
         self.regions = known.regions | {each.id for each in file.region}
         self.sites = {**known.sites, **{each.id: each.region for each in file.site}}
+        also = {each.id: tuple(dict.fromkeys(each.also)) for each in file.site}
+        self.also = {**known.also, **also}
         self.clusters = {**known.clusters, **{each.id: each.site for each in file.cluster}}
         self._seen: dict[bytes, int] = {}
         self._links: dict[str, int] = {}
@@ -220,7 +237,10 @@ class _Resolver:
                     self._say(line, f"{kind} {name} stands here again, first in line {first}")
                 self._seen.setdefault(key, line)
                 make = getattr(self, f"_{kind}")
-                found[key] = Item(kind.capitalize(), *make(entry, (kind, index)))
+                site = entry.id if kind == "site" else getattr(entry, "site", "")
+                also = self.also.get(site, ())
+                region, fields = make(entry, (kind, index))
+                found[key] = Item(kind.capitalize(), region, fields, also)
         return found
 
     def _say(self, line: int, what: str) -> None:
@@ -241,6 +261,10 @@ class _Resolver:
     def _site(self, entry: SiteEntry, path: tuple[str, int]) -> tuple[str, dict[str, Any]]:
         by = f"site {entry.id}"
         self._refer(self.regions, "region", entry.region, by, (*path, "region"))
+        for name in entry.also:
+            self._refer(self.regions, "region", name, by, (*path, "also"))
+            if name == entry.region:
+                self._say(line_of(self.lines, (*path, "also")), f"{by} is of {name} anyway")
         for index, link in enumerate(entry.links):
             line = line_of(self.lines, (*path, "links", index))
             if link.id in self._links:
@@ -251,6 +275,8 @@ class _Resolver:
         fields: dict[str, Any] = {"site": entry.id, "region": entry.region}
         fields |= {"name": entry.name or entry.id}
         fields |= {"kind": entry.kind, "lat": entry.lat, "lon": entry.lon, "links": links}
+        also = self.also[entry.id]
+        fields["regions"] = [entry.region, *also] if also else []
         return entry.region, fields
 
     def _cluster(self, entry: ClusterEntry, path: tuple[str, int]) -> tuple[str, dict[str, Any]]:

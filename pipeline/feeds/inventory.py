@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.broker.settings import BrokerSettings
-from pipeline.errors import WireError
+from pipeline.errors import UsageError, WireError
 from pipeline.feeds.fleetfile import Item, Known
 from pipeline.feeds.keys import inventory_key
 from pipeline.feeds.publisher import Publisher
 from pipeline.follow.reader import TopicReader
 from pipeline.wire.decode import decode
 from pipeline.wire.encode import encode
+from schemas.partition import partition_of
 from schemas.registry import FLEET_INVENTORY
 
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"
@@ -66,18 +67,39 @@ async def read_inventory(broker: BrokerSettings, *, prefix: str = "") -> Current
 def known(current: Current) -> Known:
     """What references may point to."""
     items = [current[place] for place in sorted(current)]
+    serves = {item.fields["site"]: _regions(item) for item in items if item.name == "Site"}
     return Known(
         regions=frozenset(item.region for item in items if item.name == "Region"),
-        sites={item.fields["site"]: item.region for item in items if item.name == "Site"},
+        sites={site: regions[0] for site, regions in serves.items()},
+        also={site: regions[1:] for site, regions in serves.items() if regions[1:]},
         clusters={
             item.fields["cluster"]: item.fields["site"] for item in items if item.name == "Cluster"
         },
     )
 
 
-def site_regions(current: Current) -> dict[str, str]:
-    """Site -> region."""
-    return dict(known(current).sites)
+def site_regions(current: Current) -> dict[str, tuple[str, ...]]:
+    """Site -> the regions that it serves, its home first."""
+    there = known(current)
+    return {site: (home, *there.also.get(site, ())) for site, home in there.sites.items()}
+
+
+def _regions(site: Item) -> tuple[str, ...]:
+    return tuple(site.fields.get("regions", ())) or (site.region,)
+
+
+def check_apart(wanted: Mapping[bytes, Item], partitions: int) -> None:
+    """UsageError for a site whose regions share a partition: one cell cannot hold it twice."""
+    for item in wanted.values():
+        where = [partition_of(region, partitions) for region in item.regions]
+        if item.name == "Site" and len(set(where)) < len(where):
+            told = ", ".join(
+                f"{region} in {at}" for region, at in zip(item.regions, where, strict=True)
+            )
+            raise UsageError(
+                f"site {item.fields['site']} cannot serve all of its regions: two of them are in "
+                f"the same partition of {partitions} ({told})"
+            )
 
 
 def changes(
@@ -88,34 +110,41 @@ def changes(
     is out of service stays so."""
     keys_now = {key for _, key in current}
     for key, item in wanted.items():
-        now = current.get((item.region, key))
-        if now is None or now.fields != item.fields:
-            what = CHANGED if key in keys_now else ADDED
-            yield Change(what, key, item.region, item)
+        shown = True
+        for each in map(item.of, item.regions):
+            now = current.get((each.region, key))
+            if now is None or now.fields != each.fields:
+                what = CHANGED if key in keys_now else ADDED
+                yield Change(what, key, each.region, each, shown)
+                shown = False
     yield from _moved_drains(current, wanted)
     order = {"appliance": 0, "cluster": 1, "network": 2, "site": 3, "region": 4}
+    gone: set[bytes] = set()
     places = sorted(current, key=lambda place: (order.get(_kind(place[1]), 5), place))
     for region, key in places:
         kept = wanted.get(key)
         if _kind(key) == "drain":
             continue  # what is out of service stands in no file
         if kept is None and prune:
-            yield Change(REMOVED, key, region, None)
-        elif kept is not None and kept.region != region:
+            yield Change(REMOVED, key, region, None, key not in gone)
+            gone.add(key)
+        elif kept is not None and region not in kept.regions:
             yield Change(REMOVED, key, region, None, shown=False)
 
 
 def _moved_drains(current: Current, wanted: Mapping[bytes, Item]) -> Iterator[Change]:
-    """Drains of sites that move to another region go with them."""
+    """Drains of sites go to every region that these serve, and leave the others."""
     for region, key in sorted(current):
         item = current[region, key]
         if item.name != "Drain" or item.fields["scope"] != "SITE":
             continue
         site = wanted.get(inventory_key("site", item.fields["entity"]))
-        if site is not None and site.region != region:
-            fields = {**item.fields, "region": site.region}
-            moved = Item("Drain", site.region, fields)
-            yield Change(CHANGED, key, site.region, moved, shown=False)
+        if site is None:
+            continue
+        for other in site.regions:
+            if (other, key) not in current:
+                yield Change(CHANGED, key, other, item.of(other), shown=False)
+        if region not in site.regions:
             yield Change(REMOVED, key, region, None, shown=False)
 
 

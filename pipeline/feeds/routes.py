@@ -62,24 +62,24 @@ class Speaker:
 class RouteFeed:
     """Collects the records of a feed until they are taken, and accounts for every element.
 
-    `site_of`: (peer's address as text, its AS number) -> site, empty for none; `partition_of`:
-    site -> partition. Documentation prefixes and paths longer than `hops_max` are refused unless
-    said otherwise, as the fold refuses them.
+    `site_of`: (peer's address as text, its AS number) -> site, empty for none; `partitions_of`:
+    site -> its partitions, several where it serves several regions. Documentation prefixes and
+    paths longer than `hops_max` are refused unless said otherwise, as the fold refuses them.
     """
 
     def __init__(
         self,
         site_of: Callable[[str, int], str],
-        partition_of: Callable[[str], int],
+        partitions_of: Callable[[str], tuple[int, ...]],
         *,
         allow_documentation: bool = False,
         hops_max: int = 255,
     ) -> None:
         self.account = FeedAccount()
         self._site_of = site_of
-        self._partition_of = partition_of
+        self._partitions_of = partitions_of
         self._hops_max = hops_max
-        self._pending: dict[int, Rows] = {}
+        self._pending: dict[tuple[int, ...], Rows] = {}
         self._speakers: dict[tuple[bytes, int], Speaker] = {}
         self._blocks: dict[Context, dict[bytes, Attributes]] = {}
         self.readers = {
@@ -98,14 +98,16 @@ class RouteFeed:
     def take(self) -> dict[int, Rows]:
         """The records collected so far, by partition; they are counted as sent."""
         taken: dict[int, Rows] = {}
-        for partition in sorted(self._pending):
-            rows = self._pending[partition]
-            if rows.keys:
-                taken[partition] = Rows(rows.keys.copy(), rows.values.copy())
+        for partitions in sorted(self._pending):
+            rows = self._pending[partitions]
+            for partition in partitions if rows.keys else ():
+                there = taken.setdefault(partition, Rows())
+                there.keys.extend(rows.keys)
+                there.values.extend(rows.values)
                 self.account.sent += len(rows.keys)
-                rows.keys.clear()  # the speakers hold these very lists
-                rows.values.clear()
-        return taken
+            rows.keys.clear()  # the speakers hold these very lists
+            rows.values.clear()
+        return dict(sorted(taken.items()))
 
     def speaker(self, address: bytes, asn: int) -> Speaker:
         """The peer of that address (4 or 16 bytes) and AS number."""
@@ -113,7 +115,7 @@ class RouteFeed:
         if found is None:
             text = inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
             site = self._site_of(text, asn)
-            rows = self._pending.setdefault(self._partition_of(site), Rows()) if site else Rows()
+            rows = self._pending.setdefault(self._partitions_of(site), Rows()) if site else Rows()
             head = (
                 self._header + primitives.text(site) + primitives.text(text) + primitives.long(asn)
             )

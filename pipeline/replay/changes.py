@@ -186,8 +186,11 @@ class Drained:
         """Scope, name and region of those that are in this cell."""
         for name in self._regions:
             at = fleet.regions.get(name)
+            guests = [site for site, names in fleet.site_regions.items() if names[0] == name]
             if at >= 0 and fleet.region_alive[at]:
                 yield "REGION", name, name
+            elif guests:
+                yield "REGION", name, fleet.regions.names[int(fleet.site_region[guests[0]])]
         for name in self._sites:
             at = fleet.sites.get(name)
             if at >= 0 and fleet.site_alive[at]:
@@ -237,6 +240,7 @@ class LostLinks:
                 {"link": link, "capacity_bps": 0 if link in self._links else capacity}
                 for link, capacity in links
             ],
+            "regions": list(fleet.site_regions.get(site, ())),
         }
 
 

@@ -127,7 +127,8 @@ class Facts:
 
     def _drains(self, site: int) -> list[str]:
         fleet = self._cell.fleet
-        region = fleet.regions.names[int(fleet.site_region[site])]
+        home = fleet.site_regions.get(site, (fleet.regions.names[int(fleet.site_region[site])],))
+        region = home[0]
         return fleet.drains.of_site(fleet.sites.names[site], region)
 
     def _members(self, site: int) -> list[int]:

@@ -1,7 +1,7 @@
 """What taking a site or region out of service would do, asked of a running plane: the newest part
 of its log, recorded into a file that does not stay, and folded with and without."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,19 +22,23 @@ Progress = Callable[[int, int], None]
 
 
 async def preview(
-    broker: BrokerSettings, change: Drained, region: str, now_ms: int, progress: Progress
+    broker: BrokerSettings,
+    change: Drained,
+    regions: Sequence[str],
+    now_ms: int,
+    progress: Progress,
 ) -> WhatIf:
-    """Fold the cell of `region` as it was and with `change` (which must begin at or before
+    """Fold the cells of `regions` as they were and with `change` (which must begin at or before
     `now_ms` - LOOK_BACK_MS). Raises LogError where no cut was made since then, BrokerError,
     TopicMismatch."""
     with TemporaryDirectory(prefix="edgesteer-") as folder:
         path = Path(folder) / "preview"
         since_ms = now_ms - LOOK_BACK_MS
         try:
-            await record(broker, path, since_ms, now_ms, regions=[region], progress=progress)
+            await record(broker, path, since_ms, now_ms, regions=regions, progress=progress)
         except RecordingError:
             raise LogError(
-                f"no preview: no cut of region {region} was made in the last "
+                f"no preview: no cut of region {', '.join(regions)} was made in the last "
                 f"{LOOK_BACK_MS // 1000} s (is a worker running?); --yes goes on without one"
             ) from None
         with Recording(path) as recording:

@@ -12,6 +12,7 @@ Rejected: a start in the record (two clocks, a jump where they differ); a factor
 that is two fifths full would not feel the first half of it; see decide/admission.py).
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,9 +81,15 @@ class Drains:
         return [name for name in (f"{SITE}:{site}", f"{REGION}:{region}") if name in self._by_id]
 
     def admitted(
-        self, sites: Ids, site_region: Int32, regions: Ids, now_ms: int
+        self,
+        sites: Ids,
+        site_region: Int32,
+        regions: Ids,
+        shared: Mapping[int, tuple[str, ...]],
+        now_ms: int,
     ) -> tuple[Int64, Int64]:
-        """Of each site int64[S]: the share that is admitted now, and where it is going."""
+        """Of each site int64[S]: the share that is admitted now, and where it is going. `shared`:
+        site id -> its regions, of those that serve several: they are of their home, the first."""
         now, end = np.full(len(sites), FULL, np.int64), np.full(len(sites), FULL, np.int64)
         for name, drain in self._by_id.items():
             scope, _, entity = name.partition(":")
@@ -90,6 +97,8 @@ class Drains:
                 hit = np.arange(len(sites)) == sites.get(entity)
             else:
                 hit = (site_region == regions.get(entity)) & (site_region >= 0)
+                for site, names in shared.items():
+                    hit[site] = names[0] == entity
             now[hit] = np.minimum(now[hit], drain.share(now_ms))
             end[hit] = np.minimum(end[hit], drain.end)
         return now, end

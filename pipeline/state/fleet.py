@@ -84,6 +84,8 @@ class Fleet:
         self.appliance_addresses: list[list[bytes]] = []
         self.version = self.placement_version = 0
         self.drains = Drains()
+        #: site id -> all regions that it serves, its home first: of sites that serve several.
+        self.site_regions: dict[int, tuple[str, ...]] = {}
         self._networks = Networks()
         #: site id -> (offset of its record, its links): what the link columns are made from.
         self._site_links: dict[int, tuple[int, list[dict[str, Any]]]] = {}
@@ -133,6 +135,9 @@ class Fleet:
                 ],
                 **within("networks", self._networks.fields()),
                 "drains": self.drains.fields(),
+                "site_regions": [
+                    [site, *names] for site, names in sorted(self.site_regions.items())
+                ],
             },
         )
 
@@ -152,6 +157,7 @@ class Fleet:
         fleet._site_links = {site: (offset, links) for site, offset, links in fields["site_links"]}
         fleet._networks = Networks.of(fields.part("networks"))
         fleet.drains = Drains.of(fields["drains"])
+        fleet.site_regions = {site: tuple(names) for site, *names in fields["site_regions"]}
         return fleet
 
     def fold(
@@ -207,6 +213,7 @@ class Fleet:
         changed = _bury(self.site_alive, self.sites, batch.lost)
         for name in batch.lost:
             self._site_links.pop(self.sites.get(name), None)
+            self.site_regions.pop(self.sites.get(name), None)
         if batch.news.height:
             ids = self.sites.add_all(batch.news.get_column("site"))
             regions = self.regions.add_all(batch.news.get_column("region"))
@@ -220,10 +227,23 @@ class Fleet:
             for row, (site, (offset, links)) in enumerate(zip(ids.tolist(), listed, strict=True)):
                 fresh[row] |= self._site_links.get(site, (0, None))[1] != links
                 self._site_links[site] = (offset, links)
+            fresh |= self._share(ids.tolist(), batch.news)
             changed |= _tell(fresh, account)
         if changed:
             self._link()
         return changed
+
+    def _share(self, ids: list[int], news: pl.DataFrame) -> Bool:
+        """Remember the regions of sites that serve several; mask of those that are others now."""
+        fresh = np.zeros(len(ids), np.bool_)
+        listed = news.select("region", "regions").iter_rows()
+        for row, (site, (region, regions)) in enumerate(zip(ids, listed, strict=True)):
+            several = tuple(dict.fromkeys(regions)) if region in regions else ()
+            before = self.site_regions.pop(site, ())
+            if len(several) > 1:
+                self.site_regions[site] = several
+            fresh[row] = before != self.site_regions.get(site, ())
+        return fresh
 
     def _link(self) -> None:
         """Make the link columns anew from what the sites list, oldest record first."""

@@ -149,12 +149,22 @@ def _value_checks(kind: str, frame: pl.DataFrame) -> list[Check]:
     checks: list[Check] = [*screens.doubles(frame, _COORDINATES)]
     if kind == "Site":
         checks += _link_checks(frame)
+        checks.append((Refusal.BAD_ID, _bad_regions(frame)))
     elif kind == "Network":
         hi, lo, length = prefix_columns(frame.get_column("network"))
         mask_hi, mask_lo = masks(length)
         checks.append((Refusal.BAD_PREFIX_LENGTH, length > _PREFIX_BITS))
         checks.append((Refusal.HOST_BITS, ((hi & ~mask_hi) | (lo & ~mask_lo)) != 0))
     return checks
+
+
+def _bad_regions(frame: pl.DataFrame) -> Bool:
+    """Mask of the sites with a region that nobody may be called."""
+    listed = frame.select(OFFSET, region="regions").explode("region").drop_nulls()
+    if not listed.height:
+        return np.zeros(frame.height, np.bool_)
+    bad = listed.get_column(OFFSET).to_numpy()[bad_ids(listed.get_column("region"))]
+    return np.isin(frame.get_column(OFFSET).to_numpy(), bad)
 
 
 def _link_checks(frame: pl.DataFrame) -> list[Check]:

@@ -139,5 +139,5 @@ async def test_a_site_that_moves_is_in_one_region_only(
         status, _, said = command(own_broker, "fleet", "apply", str(file), "--prune")
         assert status == 0, said
         current = await read_inventory(settings)
-        assert site_regions(current) == {"m1": region}
+        assert site_regions(current) == {"m1": (region,)}
         assert len(current) == len(regions) + 1

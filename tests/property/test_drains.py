@@ -23,7 +23,10 @@ def admitting(shares: list[int], capacity_bps: int) -> Eligibility:
     status = np.where(admitted[:, None] > 0, ELIGIBLE, DRAINED) * np.ones((1, CLASSES), np.int64)
     class_bps = np.full((SITES, CLASSES), capacity_bps, np.int64)
     site_bps = np.full(SITES, capacity_bps, np.int64)
-    return Eligibility(status.astype(np.uint8), status < 0, site_bps, class_bps, admitted)
+    whole, panic = np.full(SITES, TOTAL, np.int64), status < 0
+    return Eligibility(
+        status.astype(np.uint8), panic, site_bps, class_bps, admitted, whole, NONE.copy()
+    )
 
 
 def plan(
@@ -70,7 +73,7 @@ def test_no_step_takes_more_than_its_part_and_the_last_leaves_only_who_has_no_ot
 
 @settings(max_examples=40, deadline=None)
 @given(RANKINGS, DEMAND, OUT, st.lists(st.integers(1, TOTAL - 1), max_size=6))
-def test_with_room_for_all_what_is_undone_leaves_no_trace(
+def test_with_room_for_all_what_is_undone_leaves_no_more_than_is_not_worth_moving(
     rankings: list[list[int]], demand: list[int], out: set[int], path: list[int]
 ) -> None:
     shares, demand_bps = region(rankings), demand_of(rankings, demand)
@@ -80,8 +83,10 @@ def test_with_room_for_all_what_is_undone_leaves_no_trace(
     for share in [*path, 0, *path]:
         plan(shares, demand_bps, out, share, 10**12)
     plan(shares, demand_bps, out, TOTAL, 10**12)
-    assert np.array_equal(groups.shares, held)
-    assert np.array_equal(groups.passed, passed)
+    assert np.abs(groups.shares.astype(np.int64) - held).max() < MIN_SHIFT
+    same = np.ones(len(rankings), np.bool_)
+    same[groups.owner[(groups.shares != held).any(axis=1)]] = False
+    assert np.array_equal(groups.passed[same[groups.owner]], passed[same[groups.owner]])
 
 
 @given(st.integers(0, FULL), st.sampled_from([0, FULL]), st.integers(1, 10**7), st.data())

@@ -43,9 +43,11 @@ def ranked(rankings: list[list[int]], first_id: int = 1) -> Ranked:
 def eligibility(status: list[int], capacity_bps: int = 40 * MBPS) -> Eligibility:
     codes = np.array(status, np.uint8).reshape(SITES, CLASSES)
     class_bps = np.where(codes == ELIGIBLE, capacity_bps, 0)
-    admitted = np.full(SITES, TOTAL, np.int64)
+    whole = np.full(SITES, TOTAL, np.int64)
     panic = np.zeros(codes.shape, bool)
-    return Eligibility(codes, panic, class_bps.max(axis=1), class_bps, admitted)
+    return Eligibility(
+        codes, panic, class_bps.max(axis=1), class_bps, whole, whole, np.zeros(SITES, bool)
+    )
 
 
 def region(rankings: list[list[int]]) -> RegionShares:

@@ -26,6 +26,7 @@ from tests.frames import (
     appliance,
     cluster,
     columns_of,
+    drain,
     fleet_of,
     fold_into,
     link_sample,
@@ -48,6 +49,7 @@ BASES = {
     "Cluster": cluster("c0", "s0"),
     "Appliance": appliance("a0", "s0", cluster="c0"),
     "Network": network("198.18.0.0/16"),
+    "Drain": drain("s0"),
     "Health": report("a0"),
     "LinkSample": link_sample("l0"),
     "PathSample": path_sample("s0", "198.18.1.0/24"),
@@ -78,6 +80,7 @@ LISTS: dict[str, st.SearchStrategy[Any]] = {
     "links": st.lists(st.fixed_dictionaries({"link": TEXTS, "capacity_bps": LONGS}), max_size=3),
     "serves": st.lists(st.sampled_from(["VOD", "LIVE", "GAME"]), max_size=4),
     "addresses": st.lists(ADDRESSES, max_size=2),
+    "regions": st.lists(TEXTS, max_size=3),
 }
 FIXED = {"client": ADDRESSES, "network": PREFIXES}
 
@@ -122,7 +125,7 @@ CUTS = settings(max_examples=150, deadline=None)
 @given(
     st.lists(
         st.tuples(
-            records("Region", "Site", "Cluster", "Appliance", "Network"),
+            records("Region", "Site", "Cluster", "Appliance", "Network", "Drain"),
             st.lists(
                 st.sampled_from(
                     [

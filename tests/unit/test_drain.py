@@ -188,7 +188,11 @@ def test_without_room_elsewhere_load_stays_until_the_deadline_and_is_told(plane:
 
 
 def share(fleet: Fleet, now_ms: int) -> int:
-    return int(fleet.drains.admitted(fleet.sites, fleet.site_region, fleet.regions, now_ms)[0][0])
+    return int(
+        fleet.drains.admitted(
+            fleet.sites, fleet.site_region, fleet.regions, fleet.site_regions, now_ms
+        )[0][0]
+    )
 
 
 def fleet_with_drain(*records: tuple, now_ms: int = 1000) -> Fleet:
@@ -214,6 +218,15 @@ def test_the_less_of_site_and_region_is_admitted() -> None:
     assert share(fleet, 3000) == 5000
     fold_fleet(fleet, tombstones=[b"drain:site:fra1"], now_ms=3000)
     assert share(fleet, 3000) == 10_000
+
+
+def test_a_shared_site_goes_with_its_home_and_not_with_those_it_serves_too() -> None:
+    fleet = fleet_with_drain(drain("us", 0, scope="REGION"), drain("eu", 3000, scope="REGION"))
+    fold_fleet(fleet, site("x", regions=["us", "eu"]))
+    admitted = fleet.drains.admitted(
+        fleet.sites, fleet.site_region, fleet.regions, fleet.site_regions, 2000
+    )[0]
+    assert dict(zip(fleet.sites.names, admitted.tolist(), strict=True)) == {"fra1": 5000, "x": 0}
 
 
 def test_the_same_record_again_changes_nothing_and_is_counted() -> None:

@@ -22,9 +22,11 @@ def inventory(*names: tuple[str, str, str]) -> Current:
 
 
 def with_order(current: Current, target: Target, action: str, deadline_ms: int) -> Current:
-    change = ordered(target, action, 5, deadline_ms)
-    assert change.item is not None
-    return {**current, (change.region, change.key): change.item}
+    made = dict(current)
+    for change in ordered(target, action, 5, deadline_ms):
+        assert change.item is not None
+        made[change.region, change.key] = change.item
+    return made
 
 
 SMALL = inventory(("Region", "eu", "eu"), ("Region", "us", "us"), ("Site", "fra1", "eu"))
@@ -73,5 +75,25 @@ def test_a_site_that_moves_to_another_region_stays_drained_there() -> None:
         ("changed", "us", False),
         ("removed", "eu", False),
     ]
-    assert drains[0].item is not None
-    assert drains[0].item.fields == {**ordered(FRA, DRAIN, 5, 100).item.fields, "region": "us"}  # type: ignore[union-attr]
+    (before,) = [one.item for one in ordered(FRA, DRAIN, 5, 100)]
+    assert before is not None
+    assert drains[0].item == before.of("us")
+
+
+def test_an_order_goes_to_every_region_that_it_concerns_and_is_listed_once() -> None:
+    site = {"site": "x", "regions": ["eu", "us"]}
+    current = SMALL | {
+        (region, b"site:x"): Item("Site", region, {**site, "region": region})
+        for region in ("eu", "us")
+    }
+    for name in ("x", "eu"):  # the site, and the region that is its home
+        target = find_target(current, name)
+        assert target.also == ("us",)
+        orders = ordered(target, DRAIN, 5, 100)
+        assert [(one.region, one.item and one.item.fields["region"]) for one in orders] == [
+            ("eu", "eu"),
+            ("us", "us"),
+        ]
+        (order,) = standing(with_order(current, target, DRAIN, 100))
+        assert (order.target.entity, order.target.region) == (name, "eu")
+    assert find_target(current, "us").also == ()

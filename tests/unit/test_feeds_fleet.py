@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, UsageError
 from pipeline.feeds.fleetfile import FleetFileError, Item, Known, load, resolve
-from pipeline.feeds.inventory import Current, changes, known
+from pipeline.feeds.inventory import Current, changes, check_apart, known, site_regions
 from pipeline.feeds.locate import json_lines, line_of, toml_lines
 from pipeline.wire.address import parse_address, parse_prefix
 from pipeline.wire.encode import encode
@@ -225,3 +225,79 @@ def test_removals_take_what_refers_before_what_is_referred_to() -> None:
     gone = [each.key for each in changes(current, {}, prune=True)]
     assert gone == [b"appliance:c", b"site:a", b"region:eu"]
     assert known(current) == Known(frozenset({"eu"}), {"a": "eu"}, {})
+
+
+# -- sites that serve several regions -------------------------------------------------------------
+
+SHARED = """
+[[region]]
+id = "eu"
+lat = 50
+lon = 8
+[[region]]
+id = "us"
+lat = 40
+lon = -80
+[[site]]
+id = "x"
+region = "eu"
+also = ["us"]
+lat = 50
+lon = 8
+[[appliance]]
+id = "x1"
+site = "x"
+capacity_bps = "40G"
+"""
+
+
+def shared(tmp_path: Path, text: str = SHARED) -> dict[bytes, Item]:
+    path = tmp_path / "shared.toml"
+    path.write_text(text)
+    return resolve(*load(path), str(path))
+
+
+def test_what_is_at_a_shared_site_stands_in_every_region_that_it_serves(tmp_path: Path) -> None:
+    items = shared(tmp_path)
+    todo = list(changes({}, items))
+    assert [(one.key, one.region, one.shown) for one in todo if b":x" in one.key] == [
+        (b"site:x", "eu", True), (b"site:x", "us", False),
+        (b"appliance:x1", "eu", True), (b"appliance:x1", "us", False),
+    ]  # fmt: skip
+    (there,) = [one.item for one in todo if one.key == b"site:x" and one.region == "us"]
+    assert there is not None
+    assert (there.fields["region"], there.fields["regions"]) == ("us", ["eu", "us"])
+    current: Current = {(one.region, one.key): one.item for one in todo if one.item is not None}
+    assert list(changes(current, items)) == []
+    assert known(current).sites == {"x": "eu"}
+    assert site_regions(current) == {"x": ("eu", "us")}
+    alone = shared(tmp_path, SHARED.replace('also = ["us"]\n', ""))
+    left = [(one.what, one.key, one.region, one.shown) for one in changes(current, alone)]
+    assert left == [
+        ("changed", b"site:x", "eu", True),
+        ("removed", b"appliance:x1", "us", False),
+        ("removed", b"site:x", "us", False),
+    ]
+    gone = [one for one in changes(current, {}, prune=True) if one.key == b"site:x"]
+    assert [one.shown for one in gone] == [True, False]
+
+
+def test_an_appliance_that_is_added_later_stands_in_every_region_as_well(tmp_path: Path) -> None:
+    there = Known(frozenset({"eu", "us"}), {"x": "eu"}, also={"x": ("us",)})
+    path = tmp_path / "more.toml"
+    path.write_text('[[appliance]]\nid = "x2"\nsite = "x"\ncapacity_bps = "40G"\n')
+    assert resolve(*load(path), str(path), there)[b"appliance:x2"].regions == ("eu", "us")
+
+
+def test_also_names_regions_that_there_are_and_not_its_own(tmp_path: Path) -> None:
+    with pytest.raises(FleetFileError, match="site x names region ap, which there is not"):
+        shared(tmp_path, SHARED.replace('also = ["us"]', 'also = ["ap"]'))
+    with pytest.raises(FleetFileError, match="site x is of eu anyway"):
+        shared(tmp_path, SHARED.replace('also = ["us"]', 'also = ["eu"]'))
+
+
+def test_regions_of_one_partition_cannot_share_a_site(tmp_path: Path) -> None:
+    items = shared(tmp_path)
+    with pytest.raises(UsageError, match=r"cannot serve all of its regions.*eu in 0, us in 0"):
+        check_apart(items, 1)
+    check_apart(items, 64)

@@ -194,6 +194,7 @@ class Frames:
                         "lat": layout.site_lat,
                         "lon": layout.site_lon,
                         "links": links,
+                        "regions": [[]] * layout.sites,
                     },
                 ),
                 (
