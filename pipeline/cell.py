@@ -282,7 +282,7 @@ def _weigh(
         fleet.version,
         config.assignment.min_shift,
         config.health.panic_below,
-        balance=cut.cause is not Cause.URGENT,
+        turn=None if cut.cause is Cause.URGENT else cut.number,
     )
     verdicts += cell.sites.weighed(fleet.sites.names, found)
     records = []

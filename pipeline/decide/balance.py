@@ -32,6 +32,8 @@ FULL = 10_000
 GAIN = 3
 BAND, STEP = 150, 500
 LEAST, MOST = 2_500, 20_000
+#: A site's turn comes with every fifth tick: about once in the 5 s in which all of it reports anew.
+TURNS = 5
 #: Mean load (ten-thousandths) from which a comparison says something, and fully.
 TELLS_FROM, TELLS_FULLY = 1_000, 3_000
 _MBPS = 1_000_000

@@ -32,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.assignment import I32, I64, Bools
-from pipeline.decide.balance import FULL, leans
+from pipeline.decide.balance import FULL, TURNS, leans
 from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.keyindex import distinct
 
@@ -173,10 +173,11 @@ class Weigher:
         min_shift: int,
         panic_below: float,
         *,
-        balance: bool = True,
+        turn: int | None = None,
     ) -> list[Weighed]:
         """New weights of the sites that need them, by site id; `version` is the inventory's, whose
-        change weighs every site again. Measured loads are taken into account only if `balance`."""
+        change weighs every site again. Loads that differ are looked at where it is a site's `turn`,
+        any number that goes on by one from tick to tick."""
         if version != self._version or len(asked.names) != len(self._weight):
             self._version = version
             self._regroup(asked)
@@ -186,18 +187,19 @@ class Weigher:
             shifted = moved > self._usable // TOTAL * min_shift
             placed = asked.site >= 0
             marked = distinct(asked.site[(asked.mark != self._mark) & placed])
-            if balance:
-                shifted |= self._balance(asked, marked)
+            if turn is not None:
+                shifted |= self._balance(asked, marked, turn)
             stirred = distinct(np.concatenate((marked, asked.site[shifted & placed])))
         return [self._weigh(asked, site, panic_below) for site in stirred.tolist()]
 
-    def _balance(self, asked: Members, marked: I32) -> Bools:
-        """Take over what appliances lean by now; whose changed. Not at a site where a state has
-        just changed: of who fails only its own share moves in that cut (L6)."""
+    def _balance(self, asked: Members, marked: I32, turn: int) -> Bools:
+        """Take over what appliances lean by now at the sites whose turn it is; whose changed. Not
+        where a state has just changed: of who fails only its own share moves in that cut (L6)."""
         lean = leans(asked.site, asked.usable_bps, asked.load, self._weight, self._lean)
         stirred = np.zeros(int(asked.site.max(initial=-1)) + 2, np.bool_)  # one more for site -1
         stirred[marked] = True
         changed: Bools = (lean != self._lean) & ~stirred[asked.site]
+        changed &= asked.site % TURNS == turn % TURNS
         self._lean[changed] = lean[changed]
         return changed
 

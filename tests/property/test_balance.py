@@ -53,7 +53,7 @@ class Site:
         cpu = np.minimum(self.idle + 0.6 * port, 1.0)
         return np.maximum(np.maximum(port, np.minimum(self.bps / self.disk, 1.0)), cpu)
 
-    def weigh(self) -> None:
+    def weigh(self, turn: int = 0) -> None:
         size = len(self.port)
         capacity = self.port.astype(np.int64)
         usable = np.where(self.alive, capacity * self.health.measured() // FULL, 0)
@@ -68,7 +68,7 @@ class Site:
             load=np.where(self.alive, load, -1),
             mark=self.alive.astype(np.int64),
         )
-        for one in self.weigher.weigh(asked, 1, MIN_SHIFT, 0.5):
+        for one in self.weigher.weigh(asked, 1, MIN_SHIFT, 0.5, turn=turn):
             before = self.weight.copy()
             self.weight[list(one.members)] = one.weights
             self.rewritten += int((before != self.weight).any())
@@ -137,6 +137,18 @@ def test_l6_losing_one_moves_only_its_share_whoever_leans(
     assert site.weight[lost] == 0
     assert (gained >= 0).all()
     assert gained.sum() == before[lost]
+
+
+def test_a_site_has_its_turn_once_in_five_ticks() -> None:
+    site = Site([(10, 3.0, 0.0), (10, 3.0, 0.0)], 60.0, 0.6)
+    site.bps = np.array([9.0, 3.0]) * GBPS
+    site.health.utilisation = site.bps / site.port
+    site.health.load = site.load()
+    told = [site.rewritten]
+    for turn in range(1, 6):
+        site.weigh(turn)
+        told.append(site.rewritten)
+    assert told == [told[0]] * 5 + [told[0] + 1]
 
 
 LOADS = st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 12_000)), min_size=1, max_size=30)

@@ -71,6 +71,17 @@ def test_page_and_docs_hold_the_table_and_the_plots(scenario: str, tmp_path: Pat
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_what_was_written_by_hand_stays_on_the_page(scenario: str, tmp_path: Path) -> None:
+    page = tmp_path / "score.md"
+    page.write_text("# Old\n\n## Why\n\nBecause.\n")
+    score(scenario, *TWO, "--docs", str(tmp_path))
+    once = page.read_text()
+    assert once.endswith("\n\n## Why\n\nBecause.\n")
+    assert "# Old" not in once
+    score(scenario, *TWO, "--docs", str(tmp_path))
+    assert page.read_text() == once
+
+
 def test_the_list_names_every_scenario() -> None:
     told = [json.loads(line) for line in score("--list", "--json").splitlines()]
     assert [one["scenario"] for one in told] == names()

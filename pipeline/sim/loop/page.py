@@ -11,6 +11,8 @@ from pipeline.sim.loop.run import Run
 from pipeline.sim.loop.scenario import Scenario
 from pipeline.sim.loop.score import Loss, Scores, best_of, losses, shown
 
+#: Behind the list of losses: why they are. Nothing that a command could make.
+WHY = "## Why"
 _STYLE = """
 body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1140px; padding: 0 1rem;
   color: #1a1a1a; background: #fff; }
@@ -67,7 +69,8 @@ def _table(scenarios: Sequence[Scenario], scores: Scores) -> str:
 def write_docs(
     folder: Path, scenarios: Sequence[Scenario], runs: Sequence[Run], scores: Scores, how: str
 ) -> None:
-    """score.md and score.svg."""
+    """score.md and score.svg; what stands in the former from WHY on was written by hand, and
+    stays."""
     head = " | ".join(f"{one.title}, {one.unit}" for one in COLUMNS)
     lines = [
         "# Score",
@@ -96,7 +99,11 @@ def write_docs(
             lines.append(f"| {policy} | {' | '.join(cells)} |")
     lines += ["", "## Where edgesteer is more than 1 % behind the best", ""]
     lines += [_told(one) for one in losses(scores)] or ["Nowhere."]
-    _write(folder / "score.md", "\n".join(lines) + "\n")
+    page = folder / "score.md"
+    before = page.read_text() if page.exists() else ""
+    if WHY in before:
+        lines += ["", before[before.index(WHY) :].rstrip("\n")]
+    _write(page, "\n".join(lines) + "\n")
     _write(folder / "score.svg", svg(scenarios, runs))
 
 
