@@ -196,6 +196,7 @@ def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> No
     placed = (fleet.placement_version, config.hash())
     cause, cell._cause, cell._placed = cell._cause or placed != cell._placed, False, placed
     cell.demand.compact(cell.now_ms)
+    turned = cell.demand.learn(cell.now_ms)
     cell.paths.compact(cell.now_ms, config)  # paths age where nothing is measured any more
     for index, name in enumerate(fleet.regions.names):
         if index not in cell.regions and fleet.region_alive[index]:
@@ -218,6 +219,8 @@ def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> No
                 cell.now_ms,
                 config.health.saturated_leave_after_ms,
             )
+        if turned:
+            out.verdicts += region.told_surges(cell.demand, cell.now_ms)
     if planned:
         groups = [only_there(one.shares.groups, cell.eligibility) for one in cell.regions.values()]
         out.verdicts += cell.duties.held(fleet.sites.names, np.sum(groups, axis=0))

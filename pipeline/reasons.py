@@ -86,3 +86,5 @@ class Reason(StrEnum):
     UNDRAINED = "undrained"  # comes back, evenly as well
     PLAYS_STALL = "plays_stall"  # those it serves stall, those of its peers do not
     DIVIDED = "divided"  # another part of a site that several regions share
+    # demand
+    FLASH_CROWD = "flash_crowd"  # many more at once, beyond what chance makes

@@ -19,6 +19,7 @@ from pipeline.decide.groups import NO_CHANGE, RegionTable, TableChange
 from pipeline.decide.guard import Guard, Move
 from pipeline.decide.serving import ENTRY, Ranked, ServedGroups
 from pipeline.decide.shares import RegionShares, SiteLoad
+from pipeline.decide.surges import Surges
 from pipeline.decide.tablebytes import table_from_bytes, table_to_bytes
 from pipeline.effects import Block, Record, VerdictRow
 from pipeline.publish import Keys, Ledger, PrefixDiff, PublishedPrefixes, keys_of
@@ -30,6 +31,7 @@ from pipeline.state.keyindex import distinct
 from pipeline.state.lpm import ragged
 from pipeline.state.paths import Paths
 from pipeline.state.routes import Routes
+from pipeline.state.trend import Risen
 from pipeline.wire.address import prefix_bytes
 
 TEN_THOUSANDTHS = 10_000
@@ -69,6 +71,7 @@ class Region:
         ledger.groups[name] = self.shares.groups
         self._planned_for = (-1, "")
         self._blocks = Blocks()
+        self._surges = Surges()
 
     def to_bytes(self) -> dict[str, Packed]:
         """Three sections of a snapshot: the table, what is served, and the prefixes as published.
@@ -77,6 +80,7 @@ class Region:
         load, admission, prefixes = self.shares.sites, self.shares.admission, self._prefixes
         fields = {
             "planned_for": self._planned_for,
+            "surging": self._surges.told,
             **within("guard", self.guard.fields()),
             **within("load", {name: getattr(load, name) for name in _LOAD}),
             **within("admission", {name: getattr(admission, name) for name in _ADMISSION}),
@@ -99,6 +103,7 @@ class Region:
         fields = unpack(served, sections[served])
         bucket, config = fields["planned_for"]
         region._planned_for = (bucket, config)
+        region._surges.told = fields["surging"]
         region.guard = Guard.of(fields.part("guard"))
         load, admission = fields.part("load"), fields.part("admission")
         region.shares = RegionShares(
@@ -190,6 +195,13 @@ class Region:
         demand_bps = self._blocks.demand_bps(self.index, demand, self.table, served, now_ms)
         self.shares.plan(now, changed, demand_bps, *_limits(config), everything=everything)
         return True
+
+    def told_surges(self, demand: Demand, now_ms: int) -> list[VerdictRow]:
+        """The verdicts where a flash crowd began or ended; to be asked once for each bucket."""
+        level = self._blocks.level_bps(demand, now_ms)
+        mine = demand.block_region[demand.trend.risen.block] == self.index
+        risen = Risen(*(column[mine] for column in demand.trend.risen))
+        return self._surges.judge(self.name, risen, level, demand.chance_bps(level))
 
     def told_exact(self, before: bool) -> list[VerdictRow]:
         """The verdict where the shares are the optimum now and were not `before`, or the other way

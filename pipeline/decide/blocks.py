@@ -31,19 +31,19 @@ class Blocks:
     def demand_bps(
         self, region: int, demand: Demand, table: RegionTable, groups: ServedGroups, now_ms: int
     ) -> I64:
-        """Demand int64[G, 3] of the served groups, by slot."""
+        """Demand int64[G, 3] to plan for of the served groups, by slot."""
         moved = self._follow(region, demand, table)
         if moved or self._versions != (table.version, groups.version):
             self._versions = (table.version, groups.version)
             self._place(table, groups)
         served = np.flatnonzero(self._slot >= 0)
-        level_bps = demand.level_bps(now_ms, self._block[served])
-        return _sums(level_bps, self._slot[served], len(groups.alive))
+        planned_bps = demand.planned_bps(now_ms, self._block[served])
+        return _sums(planned_bps, self._slot[served], len(groups.alive))
 
     def demand_of(
         self, ids: U64, region: int, demand: Demand, table: RegionTable, now_ms: int
     ) -> I64:
-        """Demand int64[ids, 3] of these (distinct) groups of the table. Costs a look at each
+        """The same int64[ids, 3] of these (distinct) groups of the table. Costs a look at each
         block's prefix, but no search for its group."""
         self._follow(region, demand, table)
         group, asked = table.groups_of(self._around), table.indices(ids)
@@ -52,7 +52,12 @@ class Blocks:
         place[-1] = -1
         at = place[group]
         inside = np.flatnonzero(at >= 0)
-        return _sums(demand.level_bps(now_ms, self._block[inside]), at[inside], len(ids))
+        return _sums(demand.planned_bps(now_ms, self._block[inside]), at[inside], len(ids))
+
+    def level_bps(self, demand: Demand, now_ms: int) -> I64:
+        """Of all of them together, int64[3]."""
+        level: I64 = demand.level_bps(now_ms, self._block).sum(axis=0)
+        return level
 
     def _follow(self, region: int, demand: Demand, table: RegionTable) -> bool:
         """Find the prefixes around blocks where they are not known; whether there were such."""

@@ -20,9 +20,9 @@ from pipeline.replay.provenance import (
     Source,
     accepted,
 )
-from pipeline.state.demand import regions_of, wanted_bytes
 from pipeline.state.fleet import CLASSES, Fleet
 from pipeline.state.health import Service
+from pipeline.state.playrows import regions_of, wanted_bytes
 from pipeline.wire.rows import OFFSET, Refused, TopicRows
 from schemas.registry import (
     APPLIANCE_HEALTH,

@@ -1,8 +1,7 @@
 """How much each client network wants, by traffic class: bytes per block in a ring of time buckets.
 
 Idea: a million plays a second end up in a few thousand numbers, so a row must cost no Python
-object and be looked up only after the rows of one block have been added up. A block is a /24 of
-IPv4 or a /48 of IPv6 in a region: with its region it packs into one 64-bit key.
+object and be looked up only after the rows of one block (plays.py) have been added up.
 What a play wants is what it received and what a stall kept from it: bitrate x stall. By what
 arrives alone a full site would look as if it were asked for just what it can send, and nothing
 would ever be planned elsewhere (docs/adr/0025).
@@ -19,21 +18,20 @@ Rejected: a decayed sum (the past would change with the order of arrival); a win
 """
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from pipeline.config import SteeringConfig
 from pipeline.reasons import Noted
 from pipeline.state import screens
-from pipeline.state.codec import Packed, pack, unpack
+from pipeline.state.codec import Packed, pack, unpack, within
 from pipeline.state.fleet import CLASSES, Fleet
 from pipeline.state.ids import Bool, Int32, Int64, UInt64
 from pipeline.state.keyindex import KeyIndex, distinct
-from pipeline.wire.address import halves
+from pipeline.state.playrows import blocks_of, keys_of, regions_of, sums_by_cell, wanted_bytes
+from pipeline.state.ringsum import RingSum
+from pipeline.state.trend import Trend
 from pipeline.wire.rows import OFFSET, Account, TopicRows, passing
 
-#: What a stall kept from a play counts for so much of it: more is no report of a heartbeat's time.
-STALL_MAX_MS = 60_000
 #: A block that nobody was served in for so long is forgotten (at the next compaction).
 IDLE_MS = 600_000
 
@@ -44,9 +42,6 @@ _LIMITS = (
     ("startup_ms", screens.COUNT_MAX),
     ("stall_ms", screens.COUNT_MAX),
 )
-# A key: region from bit 49 up; bit 48 for IPv4; below it the block's bits.
-_REGION, _V4, _BLOCK_BITS = _U64(49), _U64(1) << _U64(48), (_U64(1) << _U64(48)) - _U64(1)
-_MAPPED = _U64(0xFFFF)
 
 
 class Demand:
@@ -68,10 +63,12 @@ class Demand:
         self._held: Int64 = np.empty(0, dtype=np.int64)  # bucket number that each slot holds
         #: bytes [slot, block, class]; more rows than there are blocks.
         self._ring: Int64 = np.zeros((0, 0, len(CLASSES)), dtype=np.int64)
-        # Bytes [block, class] in the complete buckets as seen from bucket _whole_at: what every
-        # level is taken from. It follows from the ring and is kept up with what is added.
-        self._whole: Int64 = np.zeros((0, len(CLASSES)), dtype=np.int64)
-        self._whole_at = -1
+        # Bytes [block, class] in the complete buckets of the window and in the newer half of them,
+        # as seen from bucket _seen_from. They follow from the ring.
+        self._whole, self._recent = RingSum(len(CLASSES)), RingSum(len(CLASSES))
+        self._seen_from = -1
+        self.trend = Trend(len(CLASSES))
+        self._ahead: Int64 = np.zeros((0, len(CLASSES)), dtype=np.int64)  # as risen, by block
 
     def __len__(self) -> int:
         return len(self.block_region)
@@ -91,6 +88,7 @@ class Demand:
                 "last": self._last,
                 "held": self._held,
                 "ring": self._ring[:, : len(self)],
+                **within("trend", self.trend.fields()),
             },
         )
 
@@ -102,8 +100,10 @@ class Demand:
         demand._window_ms, demand._bucket_ms = fields["window_ms"], fields["bucket_ms"]
         demand.starts, demand.bytes = fields["starts"], fields["bytes"]
         demand._held, demand._ring = fields["held"], fields["ring"]
+        demand.trend = Trend.of(fields.part("trend"))
+        demand._look_ahead()
         demand._index = KeyIndex.of(fields["key"])
-        demand.block_region, demand.block_hi, demand.block_lo = _blocks(fields["key"])
+        demand.block_region, demand.block_hi, demand.block_lo = blocks_of(fields["key"])
         return demand
 
     def fold(
@@ -117,7 +117,7 @@ class Demand:
         checks = (screens.integers(frame, _LIMITS), *screens.times(frame, now_ms, config))
         kept = passing(rows.topic, frame.get_column(OFFSET).to_numpy(), checks, account)
         region, unplaced = regions_of(frame.get_column("appliance"), fleet)
-        keys = _keys(frame.get_column("client"), region)[kept]
+        keys = keys_of(frame.get_column("client"), region)[kept]
         region, unplaced = region[kept], unplaced[kept]
         account.fold(rows.topic, len(keys))
         if not len(keys):
@@ -138,7 +138,7 @@ class Demand:
         lost = late | (region < 0)
         if lost.any():
             keys, cell, amount = keys[~lost], cell[~lost], amount[~lost]
-        self._add(*_sums(keys, cell, amount, len(CLASSES) * len(self._held)))
+        self._add(*sums_by_cell(keys, cell, amount, len(CLASSES) * len(self._held)))
         return kept
 
     def level_bps(self, now_ms: int, blocks: Int64 | None = None) -> Int64:
@@ -146,13 +146,36 @@ class Demand:
         these blocks, or of all."""
         if not self._bucket_ms:
             return np.zeros((len(self) if blocks is None else len(blocks), len(CLASSES)), np.int64)
-        self._look_from(now_ms // self._bucket_ms)
-        total = self._whole[: len(self)] if blocks is None else self._whole[blocks]
+        total, _ = self._sums(now_ms, blocks)
         # total * 8000 // window without its overflow (np.divmod takes several times as long)
         seconds = total // self._window_ms
         rest = total - seconds * self._window_ms
         level: Int64 = seconds * 8000 + rest * 8000 // self._window_ms
         return level
+
+    def planned_bps(self, now_ms: int, blocks: Int64 | None = None) -> Int64:
+        """int64[blocks, 3]: what to have room for, the level and as much as it will have grown when
+        a table made now has taken effect (trend.py)."""
+        level = self.level_bps(now_ms, blocks)
+        if len(self.trend.risen.block):
+            level += self._ahead[: len(self)] if blocks is None else self._ahead[blocks]
+        return level
+
+    def chance_bps(self, level_bps: Int64) -> Int64:
+        """int64[3]: how much what draws this much may rise by chance."""
+        if not self._bucket_ms:
+            return np.zeros(len(CLASSES), np.int64)
+        return self.trend.chance_bps(level_bps, self._buckets, self._bucket_ms)
+
+    def learn(self, now_ms: int) -> bool:
+        """Once for each bucket that is complete: how far demand wavers by itself, and what of it
+        rises; whether there was one."""
+        if not self._bucket_ms or not self.trend.turned(now_ms // self._bucket_ms):
+            return False
+        sums = self._sums(now_ms, None)
+        self.trend.learn(*sums, self._buckets, self._bucket_ms, now_ms // self._bucket_ms)
+        self._look_ahead()
+        return True
 
     def compact(self, now_ms: int) -> bool:
         """Forget the blocks idle for IDLE_MS, once they are a quarter of all; whether it
@@ -166,31 +189,43 @@ class Demand:
         self._index = KeyIndex(np.uint64)
         self._index.intern(keys)
         self._ring = self._ring.take(kept, axis=1)
-        self._whole_at = -1
+        self.trend.renumber(kept)
+        self._look_ahead()
+        self._forget_sums()
         for column in ("block_region", "block_hi", "block_lo", "_last"):
             setattr(self, column, getattr(self, column)[kept])
         self.generation += 1
         return True
 
-    def _complete(self, current: int) -> npt.NDArray[np.bool_]:
-        """Which slots hold a complete bucket of the window, as seen from bucket `current`."""
-        return (self._held < current) & (self._held > current - len(self._held))
+    def _look_ahead(self) -> None:
+        """Lay what is risen out by block."""
+        risen = self.trend.risen
+        self._ahead = np.zeros(self._ring.shape[1:], np.int64)
+        self._ahead[risen.block, risen.klass] = risen.ahead_bps
+
+    @property
+    def _buckets(self) -> int:
+        """Complete ones of a window."""
+        return len(self._held) - 1
+
+    def _sums(self, now_ms: int, blocks: Int64 | None) -> tuple[Int64, Int64]:
+        """Bytes [block, class] in the complete buckets, and in the newer half of them."""
+        current = now_ms // self._bucket_ms
+        if current != self._seen_from:
+            self._look_from(current)
+        which = slice(len(self)) if blocks is None else blocks
+        return self._whole.total[which], self._recent.total[which]
 
     def _look_from(self, current: int) -> None:
-        """Bring `_whole` to bucket `current`: only buckets that begin or cease to count are looked
-        at."""
-        if current == self._whole_at:
-            return
-        now = self._complete(current)
-        if self._whole_at < 0:
-            self._whole, before = np.zeros(self._ring.shape[1:], np.int64), np.zeros_like(now)
-        else:
-            before = self._complete(self._whole_at)
-        for slot in np.flatnonzero(now & ~before).tolist():
-            self._whole += self._ring[slot]
-        for slot in np.flatnonzero(before & ~now).tolist():
-            self._whole -= self._ring[slot]
-        self._whole_at = current
+        complete = (self._held < current) & (self._held >= current - self._buckets)
+        self._whole.look(self._ring, complete)
+        self._recent.look(self._ring, complete & (self._held >= current - self._buckets // 2))
+        self._seen_from = current
+
+    def _forget_sums(self) -> None:
+        self._seen_from = -1
+        self._whole.forget()
+        self._recent.forget()
 
     def _add(self, keys: UInt64, cell: UInt64, amount: Int64) -> None:
         """Add `amount` bytes to blocks, in cells class * slots + slot; each pair at most once."""
@@ -203,10 +238,10 @@ class Demand:
         classes, slot = (part.astype(np.int64) for part in divmod(cell, _U64(len(self._held))))
         room = self._ring.shape[1]  # flat places: three indices take three times as long
         self._ring.reshape(-1)[(slot * room + ids) * len(CLASSES) + classes] += amount
-        if self._whole_at >= 0:
-            late = np.flatnonzero(self._complete(self._whole_at)[slot])
-            where = ids[late].astype(np.int64) * len(CLASSES) + classes[late]
-            np.add.at(self._whole.reshape(-1), where, amount[late])
+        if self._seen_from >= 0:
+            where = ids.astype(np.int64) * len(CLASSES) + classes
+            for kept_up in (self._whole, self._recent):
+                kept_up.add(slot, where, amount)
         for which in range(len(CLASSES)):
             self.bytes[which] += amount[classes == which].sum()
         np.maximum.at(self._last, ids, self._held[slot])
@@ -214,7 +249,7 @@ class Demand:
     def _new_blocks(self, keys: UInt64) -> None:
         """Give ids to `keys` (ascending, new)."""
         self._index.intern(keys)
-        region, hi, lo = _blocks(keys)
+        region, hi, lo = blocks_of(keys)
         self.block_region = np.concatenate([self.block_region, region])
         self.block_hi = np.concatenate([self.block_hi, hi])
         self.block_lo = np.concatenate([self.block_lo, lo])
@@ -224,7 +259,8 @@ class Demand:
             ring = np.zeros((slots, max(len(self), room * 3 // 2), width), dtype=np.int64)
             ring[:, :room] = self._ring
             self._ring = ring
-            self._whole_at = -1
+            self._look_ahead()
+            self._forget_sums()
 
     def _turn(self, now_ms: int, config: SteeringConfig) -> None:
         """Turn the ring to `now_ms`: slots that hold what has left it begin anew."""
@@ -232,16 +268,19 @@ class Demand:
         if wanted != (self._window_ms, self._bucket_ms):
             self._rebuild(*wanted)
         current, slots = now_ms // self._bucket_ms, len(self._held)
-        if self._whole_at >= 0:
+        if self._seen_from >= 0:
             self._look_from(current)  # while the ring still holds what has left it
         for number in range(max(int(self._held.max()) + 1, current - slots + 1), current + 1):
             self._ring[number % slots] = 0
             self._held[number % slots] = number
+        if self._seen_from >= 0:
+            self._look_from(current)  # rows that come late belong to buckets that begin empty
 
     def _rebuild(self, window_ms: int, bucket_ms: int) -> None:
         """Another window or bucket: what is in the ring moves to where its buckets begin."""
         held, ring, was_ms = self._held, self._ring, self._bucket_ms
-        self._whole_at = -1
+        self._forget_sums()
+        self.trend = Trend(len(CLASSES))  # what it knows is by the bucket
         slots = -(-window_ms // bucket_ms) + 1
         self._window_ms, self._bucket_ms = window_ms, bucket_ms
         self._held = np.full(slots, -1, dtype=np.int64)
@@ -257,63 +296,3 @@ class Demand:
             if number >= 0 and moved > newest - slots:
                 self._ring[moved % slots] += ring[slot]
         self._last = self._last * was_ms // bucket_ms
-
-
-def wanted_bytes(frame: pl.DataFrame) -> Int64:
-    """Of each play: what it received, and what it would have received in the time it stalled."""
-    received, bitrate, stall = (
-        frame.get_column(name).to_numpy() for name in ("bytes", "bitrate_bps", "stall_ms")
-    )
-    stalled = np.flatnonzero(stall > 0)
-    if not len(stalled):
-        return received
-    wanted: Int64 = received.copy()
-    stalled_ms = np.minimum(stall[stalled], STALL_MAX_MS)
-    bitrate_bps = np.clip(bitrate[stalled], 0, screens.BPS_MAX)
-    wanted[stalled] += np.minimum(bitrate_bps * stalled_ms // 8000, screens.BYTES_MAX)
-    return wanted
-
-
-def _blocks(keys: UInt64) -> tuple[Int32, UInt64, UInt64]:
-    """Region, hi and lo of the blocks of these keys."""
-    v4 = (keys & _V4) != 0
-    bits = keys & _BLOCK_BITS
-    hi = np.where(v4, _U64(0), bits << _U64(16))
-    lo = np.where(v4, (_MAPPED << _U64(32)) | (bits << _U64(8)), _U64(0))
-    return (keys >> _REGION).astype(np.int32), hi, lo
-
-
-def regions_of(appliances: pl.Series, fleet: Fleet) -> tuple[Int32, npt.NDArray[np.bool_]]:
-    """(region id of each play, -1 none; mask of those whose appliance is not in the inventory)."""
-    alive = np.flatnonzero(fleet.region_alive)
-    fallback = int(alive[0]) if len(alive) == 1 else -1
-    row = fleet.appliances.index(appliances)
-    # One row more than there are appliances, for those that have no id: index -1 finds it.
-    live = np.append(fleet.live_appliances(), False)
-    placed = live[row]
-    of_appliance = np.append(fleet.site_region[fleet.appliance_site], np.int32(-1))
-    return np.where(live, of_appliance, np.int32(fallback))[row], ~placed
-
-
-def _sums(keys: UInt64, cell: UInt64, amount: Int64, cells: int) -> tuple[UInt64, UInt64, Int64]:
-    """Bytes added up by (key, cell < cells), in that order. Key and cell are sorted as one number
-    wherever regions times cells stay below 2**15."""
-    if not len(keys):
-        return keys, cell, amount
-    if int(keys.max() >> _REGION) + 1 <= (1 << 15) // cells:
-        order = np.argsort(keys * _U64(cells) + cell)
-    else:
-        order = np.lexsort((cell, keys))
-    keys, cell = keys[order], cell[order]
-    first = np.ones(len(keys), dtype=np.bool_)
-    first[1:] = (keys[1:] != keys[:-1]) | (cell[1:] != cell[:-1])
-    start = np.flatnonzero(first)
-    return keys[start], cell[start], np.add.reduceat(amount[order], start)
-
-
-def _keys(clients: pl.Series, region: Int32) -> UInt64:
-    """The key of each client's block."""
-    hi, lo = halves(clients)
-    v4 = (hi == 0) & ((lo >> _U64(32)) == _MAPPED)
-    block = np.where(v4, _V4 | ((lo >> _U64(8)) & _U64(0xFFFFFF)), hi >> _U64(16))
-    return (region.astype(np.uint64) << _REGION) | block

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.state.codec import Packed, pack, unpack
-from pipeline.state.demand import wanted_bytes
+from pipeline.state.playrows import wanted_bytes
 from pipeline.state.fleet import Fleet
 from pipeline.state.ids import Bool, Int64, grown
 

@@ -1,4 +1,4 @@
-"""The level of demand is kept up with what is added; it is what the ring alone comes to."""
+"""Level and plan are kept up with what is added; they are what the ring alone comes to."""
 
 from typing import Any
 
@@ -39,6 +39,8 @@ def test_the_level_that_is_kept_up_is_that_of_the_ring(
         ]
         fold_into(demand, "play.events", rows, FLEET, now_ms, CONFIGS[which])
         demand.compact(now_ms)
+        demand.learn(now_ms)
         if looked_at:
             made_anew = Demand.from_bytes(bytes(demand.to_bytes()))
             assert demand.level_bps(now_ms).tolist() == made_anew.level_bps(now_ms).tolist()
+            assert demand.planned_bps(now_ms).tolist() == made_anew.planned_bps(now_ms).tolist()

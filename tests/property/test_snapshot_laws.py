@@ -130,7 +130,8 @@ MADE_AGAIN = {
         "PrefixTree.version",
         "PrefixTree._news",
         "Demand._whole",
-        "Demand._whole_at",
+        "Demand._recent",
+        "Demand._seen_from",
     ),
 }
 #: Dictionaries whose order nobody sees.
@@ -143,7 +144,7 @@ WITH_ROOM = {
     *("KeyIndex._columns", "Routes._session_site", "Routes._session_peer", "Routes._attribute"),
     *("Rankings._id", "Rankings._start", "Rankings._count", "Rankings._at", "Rankings._entries"),
     *("Inheritance._pair_group", "RegionTable._own", "RegionTable._group"),
-    *("RegionTable._references", "PrefixTree.parent", "Demand._ring"),
+    *("RegionTable._references", "PrefixTree.parent", "Demand._ring", "Demand._ahead"),
 }
 
 

@@ -202,6 +202,28 @@ def test_a_full_site_spills_over_and_says_so(plane: Plane) -> None:
     assert told(effects, "site", "eu-s1") == [("TAKING", "ROOM", Reason.NEAREST)]
 
 
+def test_a_flash_crowd_is_told_and_planned_for_before_it_fills_the_level(plane: Plane) -> None:
+    """6 Gb/s at a site for 60 for two minutes, then ten times that within half a minute."""
+
+    def crowd(times: float) -> list[Effects]:
+        for number in range(10):
+            plane.log.play(f"20.{number}.9.9", "eu-s0-a0", "LIVE", int(times * 0.6 * GBPS / 8))
+        return plane.wait(1)
+
+    calm = [effects for _ in range(120) for effects in crowd(1)]
+    assert not told(calm, "demand", "eu/LIVE")
+    coming = [effects for second in range(30) for effects in crowd(1 + 9 * second / 30)]
+    assert told(coming, "demand", "eu/LIVE") == [("STEADY", "SURGING", Reason.FLASH_CROWD)]
+    index = plane.cell.fleet.sites.get("eu-s0")
+    planned = int(plane.cell.projected_bps()[index].sum())
+    assert planned > 2 * int(plane.cell.demand_bps().sum())
+    there = [effects for _ in range(60) for effects in crowd(10)]
+    assert list(plane.serving("eu", klass=1)) == ["eu-s0", "eu-s1"]
+    assert told(there, "demand", "eu/LIVE") == [("SURGING", "STEADY", Reason.RELIEVED)]
+    restored = Cell.from_bytes(0, 1, plane.cell.to_bytes())
+    assert restored.to_bytes() == plane.cell.to_bytes()
+
+
 def test_what_finds_no_room_is_reported(plane: Plane) -> None:
     effects = []
     for _ in range(80):

@@ -251,3 +251,35 @@ def test_nothing_yet_is_no_demand() -> None:
     demand = Demand()
     assert fold_into(demand, "play.events", [], FLEET).rows.total() == 0
     assert fold(demand, play("198.18.1.7", amount=-1)).folded["play.events"] == 0
+
+
+def test_what_grows_is_planned_for_before_it_is_there() -> None:
+    """Two minutes of 10 kB in each bucket, then half a minute of ten times as much."""
+    demand, now_ms = Demand(), NOW_MS
+    for bucket in range(30):
+        amount = 10_000 if bucket < 24 else 100_000
+        fold(demand, play("198.18.1.7", now_ms, amount=amount), now_ms=now_ms)
+        now_ms += BUCKET_MS
+        demand.learn(now_ms)
+        if bucket == 23:
+            assert demand.planned_bps(now_ms).tolist() == demand.level_bps(now_ms).tolist()
+    # six buckets of each are 88 kbit/s; the difference of 90 kB a bucket less what chance makes:
+    # a 64th of 64 KiB of noise was believed in each bucket since it is known, twice that each time
+    (level, planned) = demand.level_bps(now_ms)[0, 0], demand.planned_bps(now_ms)[0, 0]
+    assert level == 88_000
+    error = (demand.trend.noise[0] * 55_000 / 3) ** 0.5
+    assert planned == pytest.approx(88_000 + (90_000 - 3 * error) * 8 / 5 * 1.5, abs=2)
+    assert planned > 200_000
+    risen = demand.trend.risen
+    assert (risen.before_bps.tolist(), risen.after_bps.tolist()) == ([16_000], [160_000])
+    # and what is forgotten takes it along
+    fold(demand, play("198.18.2.7", now_ms + IDLE_MS), now_ms=now_ms + IDLE_MS)
+    assert demand.compact(now_ms + IDLE_MS)
+    assert demand.planned_bps(now_ms + IDLE_MS).tolist() == [[0, 0, 0]]
+
+
+def test_without_plays_there_is_nothing_to_learn() -> None:
+    demand = Demand()
+    assert not demand.learn(NOW_MS)
+    assert demand.planned_bps(NOW_MS).shape == (0, 3)
+    assert demand.chance_bps(np.array([1, 1, 1])).tolist() == [0, 0, 0]

@@ -1,0 +1,82 @@
+"""What plays say of demand: which client block wants how much, and in which region.
+
+A block is a /24 of IPv4 or a /48 of IPv6 in a region: with its region it packs into one 64-bit key.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from pipeline.state import screens
+from pipeline.state.fleet import Fleet
+from pipeline.state.ids import Int32, Int64, UInt64
+from pipeline.wire.address import halves
+
+#: What a stall kept from a play counts for so much of it: more is no report of a heartbeat's time.
+STALL_MAX_MS = 60_000
+_U64 = np.uint64
+# A key: region from bit 49 up; bit 48 for IPv4; below it the block's bits.
+_REGION, _V4, _BLOCK_BITS = _U64(49), _U64(1) << _U64(48), (_U64(1) << _U64(48)) - _U64(1)
+_MAPPED = _U64(0xFFFF)
+
+
+def wanted_bytes(frame: pl.DataFrame) -> Int64:
+    """Of each play: what it received, and what it would have received in the time it stalled."""
+    received, bitrate, stall = (
+        frame.get_column(name).to_numpy() for name in ("bytes", "bitrate_bps", "stall_ms")
+    )
+    stalled = np.flatnonzero(stall > 0)
+    if not len(stalled):
+        return received
+    wanted: Int64 = received.copy()
+    stalled_ms = np.minimum(stall[stalled], STALL_MAX_MS)
+    bitrate_bps = np.clip(bitrate[stalled], 0, screens.BPS_MAX)
+    wanted[stalled] += np.minimum(bitrate_bps * stalled_ms // 8000, screens.BYTES_MAX)
+    return wanted
+
+
+def blocks_of(keys: UInt64) -> tuple[Int32, UInt64, UInt64]:
+    """Region, hi and lo of the blocks of these keys."""
+    v4 = (keys & _V4) != 0
+    bits = keys & _BLOCK_BITS
+    hi = np.where(v4, _U64(0), bits << _U64(16))
+    lo = np.where(v4, (_MAPPED << _U64(32)) | (bits << _U64(8)), _U64(0))
+    return (keys >> _REGION).astype(np.int32), hi, lo
+
+
+def regions_of(appliances: pl.Series, fleet: Fleet) -> tuple[Int32, npt.NDArray[np.bool_]]:
+    """(region id of each play, -1 none; mask of those whose appliance is not in the inventory)."""
+    alive = np.flatnonzero(fleet.region_alive)
+    fallback = int(alive[0]) if len(alive) == 1 else -1
+    row = fleet.appliances.index(appliances)
+    # One row more than there are appliances, for those that have no id: index -1 finds it.
+    live = np.append(fleet.live_appliances(), False)
+    placed = live[row]
+    of_appliance = np.append(fleet.site_region[fleet.appliance_site], np.int32(-1))
+    return np.where(live, of_appliance, np.int32(fallback))[row], ~placed
+
+
+def sums_by_cell(
+    keys: UInt64, cell: UInt64, amount: Int64, cells: int
+) -> tuple[UInt64, UInt64, Int64]:
+    """Bytes added up by (key, cell < cells), in that order. Key and cell are sorted as one number
+    wherever regions times cells stay below 2**15."""
+    if not len(keys):
+        return keys, cell, amount
+    if int(keys.max() >> _REGION) + 1 <= (1 << 15) // cells:
+        order = np.argsort(keys * _U64(cells) + cell)
+    else:
+        order = np.lexsort((cell, keys))
+    keys, cell = keys[order], cell[order]
+    first = np.ones(len(keys), dtype=np.bool_)
+    first[1:] = (keys[1:] != keys[:-1]) | (cell[1:] != cell[:-1])
+    start = np.flatnonzero(first)
+    return keys[start], cell[start], np.add.reduceat(amount[order], start)
+
+
+def keys_of(clients: pl.Series, region: Int32) -> UInt64:
+    """The key of each client's block."""
+    hi, lo = halves(clients)
+    v4 = (hi == 0) & ((lo >> _U64(32)) == _MAPPED)
+    block = np.where(v4, _V4 | ((lo >> _U64(8)) & _U64(0xFFFFFF)), hi >> _U64(16))
+    return (region.astype(np.uint64) << _REGION) | block
