@@ -21,6 +21,7 @@ from pipeline.decide.duty import only_there
 from pipeline.decide.eligibility import Appliances, decide_eligibility
 from pipeline.decide.exchange import Exchange, Planned, parts
 from pipeline.decide.health import evaluate
+from pipeline.decide.hearing import listen
 from pipeline.decide.relief import eased
 from pipeline.decide.weights import Members, Spread, Weighed
 from pipeline.effects import Effects, EpochDraft, Record, VerdictRow
@@ -197,6 +198,9 @@ def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> No
     cause, cell._cause, cell._placed = cell._cause or placed != cell._placed, False, placed
     cell.demand.compact(cell.now_ms)
     turned = cell.demand.learn(cell.now_ms)
+    if turned:
+        stale_after_ms = config.health.stale_after_ms
+        out.verdicts += listen(cell.demand, fleet, cell.health, cell.now_ms, stale_after_ms)
     cell.paths.compact(cell.now_ms, config)  # paths age where nothing is measured any more
     for index, name in enumerate(fleet.regions.names):
         if index not in cell.regions and fleet.region_alive[index]:

@@ -88,3 +88,4 @@ class Reason(StrEnum):
     DIVIDED = "divided"  # another part of a site that several regions share
     # demand
     FLASH_CROWD = "flash_crowd"  # many more at once, beyond what chance makes
+    REPORTS_LOST = "reports_lost"  # plays cease, and the bytes go on: nobody has left

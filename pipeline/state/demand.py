@@ -28,6 +28,7 @@ from pipeline.state.fleet import CLASSES, Fleet
 from pipeline.state.ids import Bool, Int32, Int64, UInt64
 from pipeline.state.keyindex import KeyIndex, distinct
 from pipeline.state.playrows import blocks_of, keys_of, regions_of, sums_by_cell, wanted_bytes
+from pipeline.state.reporting import Drawn, Heard, Reporting
 from pipeline.state.ringsum import RingSum
 from pipeline.state.trend import Trend
 from pipeline.wire.rows import OFFSET, Account, TopicRows, passing
@@ -67,8 +68,10 @@ class Demand:
         # as seen from bucket _seen_from. They follow from the ring.
         self._whole, self._recent = RingSum(len(CLASSES)), RingSum(len(CLASSES))
         self._seen_from = -1
-        self.trend = Trend(len(CLASSES))
-        self._ahead: Int64 = np.zeros((0, len(CLASSES)), dtype=np.int64)  # as risen, by block
+        self.trend, self.reporting = Trend(len(CLASSES)), Reporting(len(CLASSES))
+        self._ahead: Int64 = np.zeros(
+            (0, len(CLASSES)), dtype=np.int64
+        )  # planned for beyond the level
 
     def __len__(self) -> int:
         return len(self.block_region)
@@ -89,6 +92,7 @@ class Demand:
                 "held": self._held,
                 "ring": self._ring[:, : len(self)],
                 **within("trend", self.trend.fields()),
+                **within("reporting", self.reporting.fields()),
             },
         )
 
@@ -101,6 +105,7 @@ class Demand:
         demand.starts, demand.bytes = fields["starts"], fields["bytes"]
         demand._held, demand._ring = fields["held"], fields["ring"]
         demand.trend = Trend.of(fields.part("trend"))
+        demand.reporting = Reporting.of(fields.part("reporting"))
         demand._look_ahead()
         demand._index = KeyIndex.of(fields["key"])
         demand.block_region, demand.block_hi, demand.block_lo = blocks_of(fields["key"])
@@ -116,9 +121,9 @@ class Demand:
             return None
         checks = (screens.integers(frame, _LIMITS), *screens.times(frame, now_ms, config))
         kept = passing(rows.topic, frame.get_column(OFFSET).to_numpy(), checks, account)
-        region, unplaced = regions_of(frame.get_column("appliance"), fleet)
+        region, appliance = regions_of(frame.get_column("appliance"), fleet)
         keys = keys_of(frame.get_column("client"), region)[kept]
-        region, unplaced = region[kept], unplaced[kept]
+        region, appliance = region[kept], appliance[kept]
         account.fold(rows.topic, len(keys))
         if not len(keys):
             return None
@@ -131,10 +136,14 @@ class Demand:
         bucket = at_ms // self._bucket_ms
         late = bucket <= now_ms // self._bucket_ms - len(self._held)
         account.note(Noted.LATE, int(late.sum()))
-        account.note(Noted.UNPLACED_PLAY, int(unplaced.sum()))
+        account.note(Noted.UNPLACED_PLAY, int((appliance < 0).sum()))
         slot = bucket % len(self._held)
         cell = classes.astype(np.uint64) * _U64(len(self._held)) + slot.astype(np.uint64)
         amount = wanted_bytes(frame)[kept]
+        said = np.flatnonzero(~late & (appliance >= 0))
+        self.reporting.grow(len(self._held), len(fleet.appliances))
+        received = frame.get_column("bytes").to_numpy()[kept]
+        self.reporting.add(slot[said], appliance[said], received[said])
         lost = late | (region < 0)
         if lost.any():
             keys, cell, amount = keys[~lost], cell[~lost], amount[~lost]
@@ -157,7 +166,7 @@ class Demand:
         """int64[blocks, 3]: what to have room for, the level and as much as it will have grown when
         a table made now has taken effect (trend.py)."""
         level = self.level_bps(now_ms, blocks)
-        if len(self.trend.risen.block):
+        if len(self.trend.risen.block) or len(self.reporting.added):
             level += self._ahead[: len(self)] if blocks is None else self._ahead[blocks]
         return level
 
@@ -172,10 +181,28 @@ class Demand:
         rises; whether there was one."""
         if not self._bucket_ms or not self.trend.turned(now_ms // self._bucket_ms):
             return False
-        sums = self._sums(now_ms, None)
-        self.trend.learn(*sums, self._buckets, self._bucket_ms, now_ms // self._bucket_ms)
+        self._advance(now_ms)  # plays may have ceased
+        sums, short = self._sums(now_ms, None), self.reporting.short
+        current = now_ms // self._bucket_ms
+        self.trend.learn(*sums, self._buckets, self._bucket_ms, current, still=len(short) > 0)
+        if len(short):  # plays that come back are no crowd
+            self.trend.only(~np.isin(self.block_region[self.trend.risen.block], short))
         self._look_ahead()
         return True
+
+    def listen(self, now_ms: int, heard: Heard) -> None:
+        """Once for each bucket: whether plays still tell of all that is sent (reporting.py)."""
+        current, buckets = now_ms // self._bucket_ms, self._buckets
+        complete = (self._held < current) & (self._held >= current - buckets)
+        newer = complete & (self._held >= current - buckets // 2)
+        newest = complete & (self._held >= current - max(buckets // 4, 1))
+        self.reporting.grow(len(self._held), len(heard.fresh))
+        if self.trend.ready(buckets):
+            drawn = Drawn(
+                *self._sums(now_ms, None), self.block_region, complete, complete & ~newer, newest
+            )
+            self.reporting.judge(heard, drawn, float(self.trend.noise.max()), current)
+            self._look_ahead()
 
     def compact(self, now_ms: int) -> bool:
         """Forget the blocks idle for IDLE_MS, once they are a quarter of all; whether it
@@ -190,6 +217,7 @@ class Demand:
         self._index.intern(keys)
         self._ring = self._ring.take(kept, axis=1)
         self.trend.renumber(kept)
+        self.reporting.renumber(kept)
         self._look_ahead()
         self._forget_sums()
         for column in ("block_region", "block_hi", "block_lo", "_last"):
@@ -202,6 +230,8 @@ class Demand:
         risen = self.trend.risen
         self._ahead = np.zeros(self._ring.shape[1:], np.int64)
         self._ahead[risen.block, risen.klass] = risen.ahead_bps
+        if self._bucket_ms and len(added := self.reporting.added):
+            self._ahead[: len(added)] += added * 8 // self._window_ms * 1000
 
     @property
     def _buckets(self) -> int:
@@ -263,15 +293,20 @@ class Demand:
             self._forget_sums()
 
     def _turn(self, now_ms: int, config: SteeringConfig) -> None:
-        """Turn the ring to `now_ms`: slots that hold what has left it begin anew."""
+        """The same, for the window and buckets of this configuration."""
         wanted = (config.inputs.demand_window_ms, config.inputs.demand_bucket_ms)
         if wanted != (self._window_ms, self._bucket_ms):
             self._rebuild(*wanted)
+        self._advance(now_ms)
+
+    def _advance(self, now_ms: int) -> None:
+        """Turn the ring to `now_ms`: slots that hold what has left it begin anew."""
         current, slots = now_ms // self._bucket_ms, len(self._held)
         if self._seen_from >= 0:
             self._look_from(current)  # while the ring still holds what has left it
         for number in range(max(int(self._held.max()) + 1, current - slots + 1), current + 1):
             self._ring[number % slots] = 0
+            self.reporting.begin(number % slots)
             self._held[number % slots] = number
         if self._seen_from >= 0:
             self._look_from(current)  # rows that come late belong to buckets that begin empty
@@ -280,7 +315,8 @@ class Demand:
         """Another window or bucket: what is in the ring moves to where its buckets begin."""
         held, ring, was_ms = self._held, self._ring, self._bucket_ms
         self._forget_sums()
-        self.trend = Trend(len(CLASSES))  # what it knows is by the bucket
+        # what they know is by the bucket
+        self.trend, self.reporting = Trend(len(CLASSES)), Reporting(len(CLASSES))
         slots = -(-window_ms // bucket_ms) + 1
         self._window_ms, self._bucket_ms = window_ms, bucket_ms
         self._held = np.full(slots, -1, dtype=np.int64)

@@ -4,7 +4,6 @@ A block is a /24 of IPv4 or a /48 of IPv6 in a region: with its region it packs 
 """
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from pipeline.state import screens
@@ -44,8 +43,8 @@ def blocks_of(keys: UInt64) -> tuple[Int32, UInt64, UInt64]:
     return (keys >> _REGION).astype(np.int32), hi, lo
 
 
-def regions_of(appliances: pl.Series, fleet: Fleet) -> tuple[Int32, npt.NDArray[np.bool_]]:
-    """(region id of each play, -1 none; mask of those whose appliance is not in the inventory)."""
+def regions_of(appliances: pl.Series, fleet: Fleet) -> tuple[Int32, Int64]:
+    """(region id of each play, -1 none; its appliance's id, -1 for one not in the inventory)."""
     alive = np.flatnonzero(fleet.region_alive)
     fallback = int(alive[0]) if len(alive) == 1 else -1
     row = fleet.appliances.index(appliances)
@@ -53,7 +52,8 @@ def regions_of(appliances: pl.Series, fleet: Fleet) -> tuple[Int32, npt.NDArray[
     live = np.append(fleet.live_appliances(), False)
     placed = live[row]
     of_appliance = np.append(fleet.site_region[fleet.appliance_site], np.int32(-1))
-    return np.where(live, of_appliance, np.int32(fallback))[row], ~placed
+    known = np.where(placed, row, -1).astype(np.int64)
+    return np.where(live, of_appliance, np.int32(fallback))[row], known
 
 
 def sums_by_cell(

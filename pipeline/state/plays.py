@@ -15,9 +15,9 @@ import numpy as np
 import polars as pl
 
 from pipeline.state.codec import Packed, pack, unpack
-from pipeline.state.playrows import wanted_bytes
 from pipeline.state.fleet import Fleet
 from pipeline.state.ids import Bool, Int64, grown
+from pipeline.state.playrows import wanted_bytes
 
 #: Heartbeats come every 10 s (simulated) to 30 s (CMCD's default): half a minute of them, in
 #: buckets short enough that what has just begun outweighs what was.

@@ -84,22 +84,30 @@ class Trend:
         return current > self._last
 
     def learn(
-        self, whole: Int64, recent: Int64, buckets: int, bucket_ms: int, current: int
+        self,
+        whole: Int64,
+        recent: Int64,
+        buckets: int,
+        bucket_ms: int,
+        current: int,
+        *,
+        still: bool = False,
     ) -> None:
         """From what all blocks drew (bytes [block, class] in the window, and in its newer half) as
-        seen from bucket `current`, once for each."""
+        seen from bucket `current`, once for each. `still`: the noise stays what it was."""
         if self._first < 0:
             self._first = current
-        known = self._ready(buckets)
+        known = self.ready(buckets)
         self._last = current
-        if not self._ready(buckets):
+        if not self.ready(buckets):
             return
         found = []
         for klass in range(len(self.noise)):
             block = np.flatnonzero(whole[:, klass])
             if len(block):
                 half = _Halves.of(whole[block, klass], recent[block, klass], buckets)
-                self.noise[klass] = _noise(half, float(self.noise[klass]) if known else None)
+                if not still:
+                    self.noise[klass] = _noise(half, float(self.noise[klass]) if known else None)
                 found.append(_risen(block, klass, half, float(self.noise[klass]), bucket_ms))
         columns = zip(*found, strict=True)
         self.risen = Risen(*map(np.concatenate, columns)) if found else Risen.none()
@@ -111,6 +119,10 @@ class Trend:
         found: Int64 = (SIGNIFICANT * error * 8000.0 / bucket_ms).astype(np.int64)
         return found
 
+    def only(self, which: npt.NDArray[np.bool_]) -> None:
+        """Of what rises, forget the rest."""
+        self.risen = Risen(*(column[which] for column in self.risen))
+
     def renumber(self, kept: Int64) -> None:
         """Only the blocks `kept` (ascending) are left, and are numbered in this order."""
         at = np.minimum(np.searchsorted(kept, self.risen.block), max(len(kept) - 1, 0))
@@ -118,7 +130,7 @@ class Trend:
         rest = (column[there] for column in self.risen[1:])
         self.risen = Risen(at[there], *rest)
 
-    def _ready(self, buckets: int) -> bool:
+    def ready(self, buckets: int) -> bool:
         """Whether there are two halves, and what was drawn in both, not before the first play."""
         return buckets > 1 and self._first >= 0 and self._last - self._first > buckets
 

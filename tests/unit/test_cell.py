@@ -224,6 +224,36 @@ def test_a_flash_crowd_is_told_and_planned_for_before_it_fills_the_level(plane: 
     assert restored.to_bytes() == plane.cell.to_bytes()
 
 
+def test_plays_that_cease_while_bytes_flow_are_missing_and_demand_stays(plane: Plane) -> None:
+    """Plays of 60 Gb/s cease, and the machines go on saying that they send: that is planned for as
+    before. They come back; then both cease."""
+
+    def second(*, heard_of: bool, sending: bool = True) -> Effects:
+        if heard_of:
+            for number in range(10):
+                plane.log.play(f"20.{number}.9.9", "eu-s0-a0", "VOD", 6 * GBPS // 8)
+        for appliance in everything():
+            plane.log.health(appliance, egress_bps=20 * GBPS if sending else GBPS)
+        return plane.cut()
+
+    calm = [second(heard_of=True) for _ in range(280)]
+    assert not told(calm, "demand", "eu")
+    planned = plane.cell.projected_bps().sum()
+    assert planned == pytest.approx(60 * GBPS, rel=0.01)
+    silent = [second(heard_of=False) for _ in range(120)]
+    assert told(silent, "demand", "eu") == [("TRUSTED", "MISSING", Reason.REPORTS_LOST)]
+    assert plane.cell.demand_bps().sum() == 0
+    assert plane.cell.projected_bps().sum() == pytest.approx(planned, rel=0.03)
+    restored = Cell.from_bytes(0, 1, plane.cell.to_bytes())
+    assert restored.to_bytes() == plane.cell.to_bytes()
+    back = [second(heard_of=True) for _ in range(140)]
+    assert told(back, "demand", "eu") == [("MISSING", "TRUSTED", Reason.RELEASED)]
+    assert not told(back, "demand", "eu/VOD")  # what comes back is no crowd
+    ended = [second(heard_of=False, sending=False) for _ in range(120)]
+    assert not told(ended, "demand", "eu")  # nobody watches any more, and nothing is sent
+    assert plane.cell.projected_bps().sum() == 0
+
+
 def test_what_finds_no_room_is_reported(plane: Plane) -> None:
     effects = []
     for _ in range(80):

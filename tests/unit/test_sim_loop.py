@@ -126,6 +126,7 @@ def test_a_lost_site_is_dead_at_once_and_unrouted_after_the_hold_time() -> None:
             lambda now: (now.failing > 0).sum() == 10,
         ),
         (Fault("report_loss", 10, 20, {"share": 0.6}), lambda now: (~now.heard).sum() == 24),
+        (Fault("play_loss", 10, 20, {"share": 0.25}), lambda now: (~now.played).sum() == 10),
         (
             Fault("upgrade", 10, 60, {"drain_s": 5, "off_s": 5}),
             lambda now: (now.service == DRAINING).sum() == 8,

@@ -28,14 +28,15 @@ _EVENT_ENDS_S = 60  # within which those leave who came for an event
 
 @dataclass(slots=True)
 class Conditions:
-    """What holds in one second. alive, heard bool[A] (heard: its reports arrive); service uint8[A];
-    disk float64[A] (left of its speed); failing float64[A] (of its requests, reported by nobody);
-    link float64[links] (left of its capacity); session bool[S, isps]; demand, leaving, coming,
-    extra float64[B, C]: arrivals as a multiple of the usual, shares that leave at once, where as
-    many come instead (0: nowhere), viewers that come besides."""
+    """What holds in one second. alive, heard, played bool[A] (its reports, its plays arrive);
+    service uint8[A]; disk float64[A] (left of its speed); failing float64[A] (of its requests,
+    reported by nobody); link float64[links] (left of its capacity); session bool[S, isps]; demand,
+    leaving, coming, extra float64[B, C]: arrivals as a multiple of the usual, shares that leave at
+    once, where as many come instead (0: nowhere), viewers that come besides."""
 
     alive: Bools
     heard: Bools
+    played: Bools
     service: npt.NDArray[np.uint8]
     disk: F64
     failing: F64
@@ -53,6 +54,7 @@ class Conditions:
         return cls(
             alive=np.ones(appliances, bool),
             heard=np.ones(appliances, bool),
+            played=np.ones(appliances, bool),
             service=np.full(appliances, OK, np.uint8),
             disk=np.ones(appliances),
             failing=np.zeros(appliances),
@@ -157,6 +159,12 @@ def _report_loss(layout: Layout, _: Scenario, fault: Fault, second: int, now: Co
         now.heard &= number >= fault.of["share"] * len(layout.site)
 
 
+def _play_loss(layout: Layout, _: Scenario, fault: Fault, second: int, now: Conditions) -> None:
+    if _lasts(fault, second):
+        number = np.arange(len(layout.site)) * 37 % len(layout.site)
+        now.played &= number >= fault.of["share"] * len(layout.site)
+
+
 def _upgrade(layout: Layout, _: Scenario, fault: Fault, second: int, now: Conditions) -> None:
     count = np.bincount(layout.site, minlength=layout.sites)[layout.site]
     nth = np.arange(len(layout.site)) - np.searchsorted(layout.site, layout.site)
@@ -191,6 +199,7 @@ _APPLY = {
     "flash_crowd": _flash_crowd,
     "lying_report": _lying_report,
     "report_loss": _report_loss,
+    "play_loss": _play_loss,
     "upgrade": _upgrade,
     "isp_shift": _isp_shift,
 }

@@ -178,7 +178,8 @@ class Reporter:
             "event": np.where(stalls, STALL, HEARTBEAT),
             "stall_ms": np.where(stalls, stall_ms, 0),
         }
-        self._send(second, "plays", columns)
+        arrives = seen.conditions.played[appliance]
+        self._send(second, "plays", {name: column[arrives] for name, column in columns.items()})
 
     def _whose(self, klass: I64, site: npt.NDArray[np.integer]) -> I64:
         """An appliance of the site for each heartbeat, SAMPLES of them lying evenly over where its

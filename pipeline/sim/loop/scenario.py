@@ -34,6 +34,8 @@ FAULTS: dict[str, dict[str, tuple[float, float]]] = {
     "lying_report": {"every": (1, 1000), "failing": (0.01, 1)},
     # the reports of this share of all appliances do not arrive
     "report_loss": {"share": (0.01, 1)},
+    # the plays of this share of all appliances do not arrive
+    "play_loss": {"share": (0.01, 1)},
     # every appliance drains, restarts and comes back, evenly over the time there is
     "upgrade": {"drain_s": (0, 3600), "off_s": (1, 3600)},
     # viewers of one ISP change to another, this share of them over over_s
