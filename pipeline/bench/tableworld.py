@@ -27,9 +27,14 @@ def fleet_for(sites: list[str]) -> Fleet:
         "lat": [40.0 + (at * 37 % count) / 10 for at in range(count)],
         "lon": [(at * 53 % (2 * count)) / 10 for at in range(count)],
         "links": [[]] * count,
+        "regions": [[]] * count,
         OFFSET: range(1, count + 1),
     }
-    kinds = {"kind": pl.Enum(["EMBEDDED", "IX"]), "links": _LINKS}
+    kinds = {
+        "kind": pl.Enum(["EMBEDDED", "IX"]),
+        "links": _LINKS,
+        "regions": pl.List(pl.String),
+    }
     frames = {"Region": pl.DataFrame(region), "Site": pl.DataFrame(places, schema_overrides=kinds)}
     fleet, account = Fleet(), Account()
     rows = TopicRows(FLEET_INVENTORY.name, frames)
