@@ -1,4 +1,5 @@
-"""Where the recording of a cell begins: at the newest snapshot before its time, where there is one.
+"""Where the recording of a cell begins: at the newest snapshot before its time, where there is one
+(of a cut at just that time the recording has to hold the cut).
 
 The table's changelog is compacted only after a while (registry), so what a snapshot overwrote is
 still there for that long. Read from its beginning, the records before a commit record are that
@@ -34,8 +35,8 @@ class _Changelog:
     held: dict[bytes, Any] = field(default_factory=dict)
     newest: Beginning | None = None
 
-    def take(self, record: Any, at_ms: int) -> bool:
-        """Whether the record stands before the first snapshot that is later than `at_ms`."""
+    def take(self, record: Any, before_ms: int) -> bool:
+        """Whether the record stands before the first snapshot that is not before `before_ms`."""
         if record.value is None:
             self.held.pop(record.key, None)
             return True
@@ -46,7 +47,7 @@ class _Changelog:
             commit = decoded_commit(record.value)
         except SnapshotError:
             return True
-        if commit.cut.at_ms > at_ms:
+        if commit.cut.at_ms >= before_ms:
             return False
         kept = [self.held[key] for key in commit.keys & self.held.keys()]
         kept.sort(key=lambda one: one.offset)
@@ -61,14 +62,14 @@ class _Changelog:
 
 
 async def beginnings(
-    broker: BrokerSettings, cells: Collection[int], at_ms: int
+    broker: BrokerSettings, cells: Collection[int], before_ms: int
 ) -> dict[int, Beginning]:
-    """Cell -> the newest whole snapshot of a cut at or before `at_ms`, where there is any."""
+    """Cell -> the newest whole snapshot of a cut before `before_ms`, where there is any."""
     logs = {cell: _Changelog() for cell in cells}
     async with TopicReader(broker, [CELLS_CHANGELOG.name], cells) as reader:
         ends = await reader.ends()
         async for tp, records in read(reader, await reader.begins(), ends):
-            if not all(logs[tp.partition].take(one, at_ms) for one in records):
+            if not all(logs[tp.partition].take(one, before_ms) for one in records):
                 ends[tp] = 0  # nothing behind it is wanted
     found = {cell: log.newest for cell, log in logs.items() if log.newest is not None}
     known = await _known(broker, {cell: one.commit for cell, one in found.items()})
