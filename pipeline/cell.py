@@ -184,9 +184,9 @@ def _fold(
         elif topic is TRAFFIC_PATHS:
             cell.paths.fold(arrived, fleet, now_ms, config, account)
         elif topic is PLAY_EVENTS:
-            folded = cell.demand.fold(arrived, fleet, now_ms, config, account)
-            if folded is not None:
-                cell.plays.fold(arrived.frames["PlayEvent"], folded, fleet, now_ms)
+            told = cell.demand.fold(arrived, fleet, now_ms, config, account)
+            if told is not None:
+                cell.plays.fold(told, fleet, now_ms)
         elif topic is CAPACITY_PRICES:
             cell.sharing.fold(arrived, cell.partition, cell.partitions, account)
 

@@ -15,6 +15,7 @@ from pipeline.effects import VerdictRow
 from pipeline.reasons import Reason
 from pipeline.state.fleet import Fleet
 from pipeline.state.health import ApplianceState, Health
+from pipeline.state.playrows import play_rows
 from pipeline.state.plays import Plays
 from pipeline.wire.address import parse_address, parse_prefix
 from pipeline.wire.rows import OFFSET, TOMBSTONE, Account, TopicRows
@@ -173,7 +174,8 @@ class HealthWorld:
     def watch(self, *told: tuple[str, dict[str, Any]]) -> None:
         """Fold plays."""
         frame = topic_rows("play.events", told).frames["PlayEvent"]
-        self.plays.fold(frame, np.ones(len(told), bool), self.fleet, self.now_ms)
+        told_rows = play_rows(frame, np.ones(len(told), bool), self.fleet)
+        self.plays.fold(told_rows, self.fleet, self.now_ms)
 
     def cut(self, *reports: tuple[str, dict[str, Any]], after_ms: int = 0) -> list[VerdictRow]:
         """Let time pass, fold reports made just then, and evaluate."""

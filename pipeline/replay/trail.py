@@ -70,7 +70,7 @@ class Plays:
         recent = (one.filter(pl.col("at_ms") >= since_ms) for one in self._frames)
         self._frames = [one for one in recent if one.height]
         frame = frame.filter(pl.col("client").bin.starts_with(self._block))
-        region, _ = regions_of(frame.get_column("appliance"), fleet)
+        region, _ = regions_of(fleet.appliances.index(frame.get_column("appliance")), fleet)
         frame = frame.select(
             OFFSET,
             "appliance",

@@ -25,9 +25,16 @@ from pipeline.reasons import Noted
 from pipeline.state import screens
 from pipeline.state.codec import Packed, pack, unpack, within
 from pipeline.state.fleet import CLASSES, Fleet
-from pipeline.state.ids import Bool, Int32, Int64, UInt64
+from pipeline.state.ids import Int32, Int64, UInt64
 from pipeline.state.keyindex import KeyIndex, distinct
-from pipeline.state.playrows import blocks_of, keys_of, regions_of, sums_by_cell, wanted_bytes
+from pipeline.state.playrows import (
+    PlayRows,
+    blocks_of,
+    keys_of,
+    play_rows,
+    regions_of,
+    sums_by_cell,
+)
 from pipeline.state.reporting import Drawn, Heard, Reporting
 from pipeline.state.ringsum import RingSum
 from pipeline.state.trend import Trend
@@ -113,42 +120,41 @@ class Demand:
 
     def fold(
         self, rows: TopicRows, fleet: Fleet, now_ms: int, config: SteeringConfig, account: Account
-    ) -> Bool | slice | None:
-        """Take over the rows of play.events; returns which were folded, as an index into columns;
-        None: there were none."""
+    ) -> PlayRows | None:
+        """Take over the rows of play.events; returns those that were folded; None: there were
+        none."""
         frame = rows.frames.get("PlayEvent")
         if frame is None:
             return None
         checks = (screens.integers(frame, _LIMITS), *screens.times(frame, now_ms, config))
         kept = passing(rows.topic, frame.get_column(OFFSET).to_numpy(), checks, account)
-        region, appliance = regions_of(frame.get_column("appliance"), fleet)
-        keys = keys_of(frame.get_column("client"), region)[kept]
-        region, appliance = region[kept], appliance[kept]
-        account.fold(rows.topic, len(keys))
-        if not len(keys):
+        told = play_rows(frame, kept, fleet)
+        account.fold(rows.topic, len(told.at_ms))
+        if not len(told.at_ms):
             return None
+        region, appliance = regions_of(told.appliance, fleet)
+        keys = keys_of(frame.get_column("client"), kept, region)
         self._turn(now_ms, config)
         codes = frame.select(pl.col("traffic_class", "event").to_physical())
         classes, event = (column.to_numpy()[kept] for column in codes)
         started = event == 0
         self.starts += np.bincount(classes[started], minlength=len(CLASSES))
-        at_ms = np.minimum(frame.get_column("at_ms").to_numpy()[kept], now_ms)
+        at_ms = np.minimum(told.at_ms, now_ms)
         bucket = at_ms // self._bucket_ms
         late = bucket <= now_ms // self._bucket_ms - len(self._held)
         account.note(Noted.LATE, int(late.sum()))
         account.note(Noted.UNPLACED_PLAY, int((appliance < 0).sum()))
         slot = bucket % len(self._held)
         cell = classes.astype(np.uint64) * _U64(len(self._held)) + slot.astype(np.uint64)
-        amount = wanted_bytes(frame)[kept]
+        amount = told.wanted
         said = np.flatnonzero(~late & (appliance >= 0))
         self.reporting.grow(len(self._held), len(fleet.appliances))
-        received = frame.get_column("bytes").to_numpy()[kept]
-        self.reporting.add(slot[said], appliance[said], received[said])
+        self.reporting.add(slot[said], appliance[said], told.received[said])
         lost = late | (region < 0)
         if lost.any():
             keys, cell, amount = keys[~lost], cell[~lost], amount[~lost]
         self._add(*sums_by_cell(keys, cell, amount, len(CLASSES) * len(self._held)))
-        return kept
+        return told
 
     def level_bps(self, now_ms: int, blocks: Int64 | None = None) -> Int64:
         """int64[blocks, 3]: bits per second by class over the complete buckets of the window; of

@@ -3,12 +3,14 @@
 A block is a /24 of IPv4 or a /48 of IPv6 in a region: with its region it packs into one 64-bit key.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import polars as pl
 
 from pipeline.state import screens
 from pipeline.state.fleet import Fleet
-from pipeline.state.ids import Int32, Int64, UInt64
+from pipeline.state.ids import Bool, Int32, Int64, UInt64
 from pipeline.wire.address import halves
 
 #: What a stall kept from a play counts for so much of it: more is no report of a heartbeat's time.
@@ -17,6 +19,23 @@ _U64 = np.uint64
 # A key: region from bit 49 up; bit 48 for IPv4; below it the block's bits.
 _REGION, _V4, _BLOCK_BITS = _U64(49), _U64(1) << _U64(48), (_U64(1) << _U64(48)) - _U64(1)
 _MAPPED = _U64(0xFFFF)
+
+
+class PlayRows(NamedTuple):
+    """Accepted plays as columns, for all that fold them: `appliance` is the fleet's id, -1 for a
+    name that it does not know; bytes received and wanted."""
+
+    appliance: Int32
+    received: Int64
+    wanted: Int64
+    at_ms: Int64
+
+
+def play_rows(frame: pl.DataFrame, kept: Bool | slice, fleet: Fleet) -> PlayRows:
+    """The rows `kept` of a frame of PlayEvent."""
+    row = fleet.appliances.index(frame.get_column("appliance"))[kept]
+    received, at_ms = (frame.get_column(name).to_numpy()[kept] for name in ("bytes", "at_ms"))
+    return PlayRows(row, received, wanted_bytes(frame)[kept], at_ms)
 
 
 def wanted_bytes(frame: pl.DataFrame) -> Int64:
@@ -43,11 +62,11 @@ def blocks_of(keys: UInt64) -> tuple[Int32, UInt64, UInt64]:
     return (keys >> _REGION).astype(np.int32), hi, lo
 
 
-def regions_of(appliances: pl.Series, fleet: Fleet) -> tuple[Int32, Int64]:
-    """(region id of each play, -1 none; its appliance's id, -1 for one not in the inventory)."""
+def regions_of(row: Int32, fleet: Fleet) -> tuple[Int32, Int64]:
+    """Of plays of the appliances `row` (PlayRows): (region id of each, -1 none; its appliance's id,
+    -1 for one not in the inventory)."""
     alive = np.flatnonzero(fleet.region_alive)
     fallback = int(alive[0]) if len(alive) == 1 else -1
-    row = fleet.appliances.index(appliances)
     # One row more than there are appliances, for those that have no id: index -1 finds it.
     live = np.append(fleet.live_appliances(), False)
     placed = live[row]
@@ -74,9 +93,9 @@ def sums_by_cell(
     return keys[start], cell[start], np.add.reduceat(amount[order], start)
 
 
-def keys_of(clients: pl.Series, region: Int32) -> UInt64:
-    """The key of each client's block."""
-    hi, lo = halves(clients)
+def keys_of(clients: pl.Series, kept: Bool | slice, region: Int32) -> UInt64:
+    """The key of the block of each client `kept`, given the regions of these."""
+    hi, lo = (half[kept] for half in halves(clients))
     v4 = (hi == 0) & ((lo >> _U64(32)) == _MAPPED)
     block = np.where(v4, _V4 | ((lo >> _U64(8)) & _U64(0xFFFFFF)), hi >> _U64(16))
     return (region.astype(np.uint64) << _REGION) | block

@@ -12,12 +12,11 @@ has just come back serves nothing but starts.
 """
 
 import numpy as np
-import polars as pl
 
 from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.fleet import Fleet
-from pipeline.state.ids import Bool, Int64, grown
-from pipeline.state.playrows import wanted_bytes
+from pipeline.state.ids import Int64, grown
+from pipeline.state.playrows import PlayRows
 
 #: Heartbeats come every 10 s (simulated) to 30 s (CMCD's default): half a minute of them, in
 #: buckets short enough that what has just begun outweighs what was.
@@ -58,20 +57,12 @@ class Plays:
             for name in _SUMS:
                 setattr(self, name, grown(getattr(self, name).T, size, 0).T.copy())
 
-    def fold(
-        self,
-        frame: pl.DataFrame,
-        kept: Bool | slice,
-        fleet: Fleet,
-        now_ms: int,
-    ) -> None:
-        """Take over the rows `kept` of a frame of PlayEvent."""
+    def fold(self, told: PlayRows, fleet: Fleet, now_ms: int) -> None:
+        """Take over accepted plays."""
         self.sync(fleet)
         self._turn(now_ms)
-        row = fleet.appliances.index(frame.get_column("appliance"))[kept]
-        received = frame.get_column("bytes").to_numpy()[kept]
-        wanted = wanted_bytes(frame)[kept]
-        bucket = np.minimum(frame.get_column("at_ms").to_numpy()[kept], now_ms) // BUCKET_MS
+        row, received, wanted, at_ms = told
+        bucket = np.minimum(at_ms, now_ms) // BUCKET_MS
         counted = np.flatnonzero(
             (row >= 0) & (wanted > 0) & (bucket > now_ms // BUCKET_MS - BUCKETS)
         )

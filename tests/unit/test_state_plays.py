@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.state.playrows import play_rows
 from pipeline.state.plays import BUCKET_MS, BUCKETS, Plays
 from tests.frames import NOW_MS, fleet_with, play, topic_rows
 
@@ -14,7 +15,7 @@ START_MS = NOW_MS // BUCKET_MS * BUCKET_MS
 
 def fold(plays: Plays, *told: tuple[str, dict[str, Any]], now_ms: int = START_MS) -> None:
     frame = topic_rows("play.events", told).frames["PlayEvent"]
-    plays.fold(frame, np.ones(len(told), bool), FLEET, now_ms)
+    plays.fold(play_rows(frame, np.ones(len(told), bool), FLEET), FLEET, now_ms)
 
 
 def at(appliance: str, amount: int, stall_ms: int = 0, at_ms: int = START_MS) -> tuple:
@@ -37,7 +38,7 @@ def test_who_is_unknown_refused_or_says_nothing_does_not_count() -> None:
     plays = Plays()
     fold(plays, at("elsewhere", 5), at("a0", 0))
     frame = topic_rows("play.events", [at("a0", 5), at("a1", 7)]).frames["PlayEvent"]
-    plays.fold(frame, np.array([False, True]), FLEET, START_MS)
+    plays.fold(play_rows(frame, np.array([False, True]), FLEET), FLEET, START_MS)
     assert recent(plays)[:2] == [[0, 1, 0], [0, 7, 0]]
 
 
