@@ -12,7 +12,8 @@ from pipeline.config import SteeringConfig
 from pipeline.cut import Cut
 from pipeline.effects import Effects
 from pipeline.follow.table import Batch, SteeringTable
-from pipeline.replay.archive import CellSpan, Manifest, RecordingWriter
+from pipeline.replay.archive import RecordingWriter
+from pipeline.replay.manifest import CellSpan, Manifest
 from pipeline.snapshot.chunks import Chunks
 from pipeline.wire.encode import encode
 from pipeline.wire.headers import pack_cut

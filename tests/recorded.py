@@ -10,7 +10,8 @@ from pipeline.closing import epoch_fields
 from pipeline.config import SteeringConfig
 from pipeline.cut import Cut
 from pipeline.effects import Effects
-from pipeline.replay.archive import CellSpan, Manifest, RecordingWriter
+from pipeline.replay.archive import RecordingWriter
+from pipeline.replay.manifest import CellSpan, Manifest
 from pipeline.wire.digest import digest_of
 from pipeline.wire.encode import encode
 from schemas.registry import STEERING_CONFIG, STEERING_CUTS, STEERING_EPOCHS, TABLES

@@ -16,7 +16,8 @@ from pipeline.cell import Cell, step
 from pipeline.closing import epoch_fields, epoch_record
 from pipeline.config import CODE_VERSION, ProximityConfig, SteeringConfig
 from pipeline.cut import Cause, Cut
-from pipeline.replay.archive import CellSpan, Manifest, RecordingWriter
+from pipeline.replay.archive import RecordingWriter
+from pipeline.replay.manifest import CellSpan, Manifest
 from pipeline.sim.size import SimSize
 from pipeline.sim.telemetry import Rows
 from pipeline.sim.world import World

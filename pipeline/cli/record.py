@@ -20,7 +20,7 @@ from pipeline.cli.common import (
 
 if TYPE_CHECKING:
     from pipeline.broker.settings import BrokerSettings
-    from pipeline.replay.archive import Manifest
+    from pipeline.replay.manifest import Manifest
 
 
 @takes_broker

@@ -27,9 +27,10 @@ from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
     from pipeline.broker.settings import BrokerSettings
-    from pipeline.replay.archive import Manifest, Recording
+    from pipeline.replay.archive import Recording
     from pipeline.replay.compare import Judged, Tally
     from pipeline.replay.into import Pace
+    from pipeline.replay.manifest import Manifest
     from pipeline.replay.watch import Watch
 
 #: Cuts that a person is told of one by one.

@@ -16,8 +16,9 @@ from typing import Any
 from pipeline.config import CODE_VERSION
 from pipeline.cut import Cut
 from pipeline.effects import Effects
-from pipeline.replay.archive import CellSpan, Recording
+from pipeline.replay.archive import Recording
 from pipeline.replay.fold import Change, Ignored, Step, Taken, epochs_by_cut, fold, unchanged
+from pipeline.replay.manifest import CellSpan
 from pipeline.wire.decode import decode
 
 

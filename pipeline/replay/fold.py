@@ -21,8 +21,9 @@ from pipeline.config import SteeringConfig
 from pipeline.cut import Cut, CutSequence
 from pipeline.effects import Effects
 from pipeline.errors import LogError, RecordingError, SnapshotError, WireError
-from pipeline.replay.archive import CellSpan, Recording
+from pipeline.replay.archive import Recording
 from pipeline.replay.lane import Lane
+from pipeline.replay.manifest import CellSpan
 from pipeline.snapshot.chunks import restore
 from pipeline.wire.decode import decode
 from pipeline.wire.digest import Raw

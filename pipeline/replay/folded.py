@@ -9,10 +9,11 @@ from pipeline.cell import Cell
 from pipeline.config import SteeringConfig
 from pipeline.cut import Cut
 from pipeline.follow.lookup import Answer, group_id_of, who
-from pipeline.replay.archive import CellSpan, Recording
+from pipeline.replay.archive import Recording
 from pipeline.replay.explanation import Cover, Explanation, Published, Verdict
 from pipeline.replay.facts import Facts
 from pipeline.replay.fold import Ignored, Rows, Step, fold
+from pipeline.replay.manifest import CellSpan
 from pipeline.replay.moves import Witness, concerns, report_of, sites_of
 from pipeline.replay.origins import Epochs, config_records, cut_records
 from pipeline.replay.provenance import InSnapshot, Records

@@ -26,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pipeline.replay.archive import Part, Recording
+from pipeline.replay.archive import Recording
+from pipeline.replay.manifest import Part
 from pipeline.state.drains import ids_of
 from pipeline.state.ids import Ids, grown
 from pipeline.state.lpm import covers

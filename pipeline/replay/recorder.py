@@ -18,9 +18,10 @@ from pipeline.broker.settings import BrokerSettings
 from pipeline.cut import Cut, CutSequence
 from pipeline.errors import RecordingError, UsageError
 from pipeline.follow.reader import TopicReader
-from pipeline.replay.archive import CellSpan, Manifest, RecordingWriter
+from pipeline.replay.archive import RecordingWriter
 from pipeline.replay.beginnings import Beginning, beginnings, read
 from pipeline.replay.fold import cut_of, epoch_of
+from pipeline.replay.manifest import CellSpan, Manifest
 from schemas.partition import partition_of
 from schemas.registry import (
     CELLS_CHANGELOG,

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.errors import RecordingError
 from pipeline.replay import archive
-from pipeline.replay.archive import CellSpan, Manifest, Recording, RecordingWriter
+from pipeline.replay.archive import Recording, RecordingWriter
+from pipeline.replay.manifest import CellSpan, Manifest
 from schemas.registry import FLEET_INVENTORY, PLAY_EVENTS
 
 Row = tuple[int, int, bytes | None, bytes | None]

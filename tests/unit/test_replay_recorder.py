@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from pipeline.cut import Cause, Cut
-from pipeline.replay.archive import CellSpan
 from pipeline.replay.fold import cut_of, epoch_of
+from pipeline.replay.manifest import CellSpan
 from pipeline.replay.recorder import CutLog
 from pipeline.wire.encode import encode
 from schemas.registry import PLAY_EVENTS
