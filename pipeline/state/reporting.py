@@ -7,16 +7,20 @@ what each block drew while all was well.
 Rule, once for each bucket of demand:
     usual     what plays received / egress of each appliance, smoothed with 1 / 2**USUAL_SHIFT while
               it is trusted
-    distrust  plays of the newest quarter of the window below half of those of its older half, while
-              egress is above three quarters of what it was; or the same of a whole region, below
-              REGION_PART: then of all its appliances
-    missing   usual x egress x window - plays of the window, of the distrusted appliances, by region
-    trust     again when less than a tenth of the appliance's is missing
-    held      what each block drew in a window, as of the first distrust in its region; it fades by
-              1 / 2**FADE_SHIFT (half in a quarter of an hour): who is where it was changes
-    added     to each block what it draws less than held, scaled so that no more is added than is
-              missing
-Source: "half of all reports stopping at once is a fault of the reporting until shown otherwise".
+    distrust  plays of the newest part of the window below GONE of what they were in its older half,
+              by more than chance, and below BACK of what is usual, while egress is above SENDING of
+              what it was; or those of a whole region below REGION_GONE, while it sends above
+              REGION_SENDING: then of all its appliances
+    trust     again a window after they are back: above BACK of what is usual
+    missing   usual x egress x window - plays of the window, of the distrusted appliances, by
+              region; below MISSING of what the region's should be it is not worth acting on
+    held      what each block drew in a window, as of the first distrust in its region
+    added     to each block what it draws less than held, scaled so that all of them together get
+              what is missing, and none more than ADDED_TIMES of what it lacks
+Sources: BACK: "half of all reports stopping at once is a fault of the reporting until shown
+otherwise". The others are judgement: viewers that leave take the egress along, so the two parts of
+the test are far apart in either case. Measured in closed loop (docs/adr/0031) is that no scenario
+of the package but that of lost plays distrusts anybody, and what the loss costs.
 Rejected: a held demand that fades by a clock (a site 2 % too full is planned too little for: closed
 loop); holding demand whenever it falls by half (an event that ends empties a region in truth);
 scaling what is left (the blocks that are still heard would get the demand of those that are not).
