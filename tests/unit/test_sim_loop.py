@@ -10,7 +10,7 @@ from pipeline.sim.loop import crowd
 from pipeline.sim.loop.crowd import Crowd, Followed, Means
 from pipeline.sim.loop.faults import DRAINING, FAILED, HOLD_S, Script, busiest
 from pipeline.sim.loop.layout import BITRATE_BPS, CLASSES, QUICK, Layout, build
-from pipeline.sim.loop.meter import COLUMNS
+from pipeline.sim.loop.meter import AFTER_S, CALM, COLUMNS, relief
 from pipeline.sim.loop.plots import svg
 from pipeline.sim.loop.policies.availability import Availability
 from pipeline.sim.loop.policies.detour import Detour, detours
@@ -377,6 +377,25 @@ def test_relief_comes_when_routes_lead_away_from_the_dead_site() -> None:
     columns = run(small(), scenario, "nearest", 1).columns
     assert HOLD_S <= columns["relief_s"] <= HOLD_S + 60
     assert columns["unserved_min"] > 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "found"),
+    [
+        ((), 0.0),
+        ((70, 75), 15.0),
+        ((70, 180), 120.0),
+        ((70, 290), None),
+        ((150 + AFTER_S,), 0.0),
+        ((149 + AFTER_S,), 90.0 + AFTER_S),
+    ],
+)
+def test_relief_is_from_what_the_fault_brought(bad: tuple[int, ...], found: float | None) -> None:
+    """A fault from 60 to 150: what goes wrong by itself long after it is not its doing."""
+    harmed = np.full(300, CALM / 2)
+    if bad:
+        harmed[bad[0] : bad[-1] + (len(bad) == 1)] = 10 * CALM
+    assert relief(harmed, np.zeros(300), Fault("link_cut", 60, 150)) == found
 
 
 def test_the_world_is_bought_for_its_peak() -> None:

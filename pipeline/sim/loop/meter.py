@@ -28,7 +28,7 @@ from pipeline.sim.loop.tally import sums
 from pipeline.sim.loop.world import Second, World
 
 F64 = npt.NDArray[np.float64]
-CALM, CALM_TRIES, HOLD_S, _USUAL_S = 0.001, 0.01, 30, 60
+CALM, CALM_TRIES, HOLD_S, AFTER_S, _USUAL_S = 0.001, 0.01, 30, 60, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Meter:
             "nearest": 100 * self._near / max(self._hoped, 1.0),
             "spread": 100 * self._spread / seconds,
             "moves_per_min": 6000 * self._moved / seconds,
-            "relief_s": self._relief(),
+            "relief_s": self._relief_s(),
         }
         return {
             one.name: None if (value := found[one.name]) is None else round(value, one.decimals)
@@ -136,6 +136,11 @@ class Meter:
         demand = self._world.crowd.viewers() * BITRATE_BPS
         shifted = np.abs(table.share - before.share).sum(axis=2) / 2
         return float((shifted * demand).sum() / max(demand.sum(), 1.0))
+
+    def _relief_s(self) -> float | None:
+        if self._fault is None:
+            return 0.0
+        return relief(np.array(self._harmed), np.array(self._turned_away), self._fault)
 
     def _overload(self, seen: Second) -> float:
         """Sites whose viewers sit where too much is asked, in parts."""
@@ -162,20 +167,19 @@ class Meter:
         several = np.diff(np.append(start, len(site))) > 1
         return float(spread[several].mean()) if several.any() else 0.0
 
-    def _relief(self) -> float | None:
-        if self._fault is None:
-            return 0.0
-        start = self._fault.from_s
-        bad = np.zeros(len(self._harmed) - start, bool)
-        for series, calm in ((self._harmed, CALM), (self._turned_away, CALM_TRIES)):
-            seen = np.array(series)
-            usual = seen[max(start - _USUAL_S, 0) : start].mean() if start else 0.0
-            bad |= seen[start:] > usual + calm
-        if not bad.any():
-            return 0.0
-        calm_s = 0
-        for second, is_bad in enumerate(bad.tolist()):
-            calm_s = 0 if is_bad else calm_s + 1
-            if calm_s == HOLD_S and bad[:second].any():
-                return float(second - HOLD_S + 1)
-        return None
+
+def relief(harmed: F64, turned_away: F64, fault: Fault) -> float | None:
+    """Of what is said above, the last column: both float64[seconds] since the warm-up."""
+    start = fault.from_s
+    bad = np.zeros(len(harmed) - start, bool)
+    for seen, calm in ((harmed, CALM), (turned_away, CALM_TRIES)):
+        usual = seen[max(start - _USUAL_S, 0) : start].mean() if start else 0.0
+        bad |= seen[start:] > usual + calm
+    if not bad[: fault.to_s - start + AFTER_S].any():
+        return 0.0
+    calm_s, since = 0, int(bad.argmax())
+    for second, is_bad in enumerate(bad.tolist()):
+        calm_s = 0 if is_bad else calm_s + 1
+        if calm_s == HOLD_S and second > since:
+            return float(second - HOLD_S + 1)
+    return None
