@@ -274,16 +274,18 @@ class RegionTable:
     def _rank_anew(self, dirty: Int32 | None, routes: Routes, paths: Paths) -> Int32:
         """Put new own rankings in place of the old; returns the ids where they differ."""
         assert self._place is not None
-        rows = routes.all_rows() if dirty is None else routes.rows_of(dirty)
-        found = rank(rows, routes, self._place)
-        if dirty is None:
-            dirty = np.arange(len(self._own), dtype=np.int32)
-        own = np.full(len(dirty), NONE, dtype=np.int32)
-        own[np.searchsorted(dirty, found.prefix)] = self._made.intern_own(found, self._place, paths)
-        differs = own != self._own[dirty]
-        changed: Int32 = dirty[differs]
-        self._own[changed] = own[differs]
-        return changed
+        parts = routes.parts() if dirty is None else iter([(dirty, routes.rows_of(dirty))])
+        changed = [_NO_IDS]
+        for ids, rows in parts:
+            found = rank(rows, routes, self._place)
+            own = np.full(len(ids), NONE, dtype=np.int32)
+            own[np.searchsorted(ids, found.prefix)] = self._made.intern_own(
+                found, self._place, paths
+            )
+            differs = own != self._own[ids]
+            self._own[ids[differs]] = own[differs]
+            changed.append(ids[differs])
+        return np.concatenate(changed)
 
     def _follow_prefixes(
         self, changed: Int32, routes: Routes, everything: bool

@@ -215,16 +215,30 @@ class KeyIndex:
 
     def _fill(self, slots: int) -> None:
         """Place all keys anew, into so many slots. In the order of their homes each goes to its
-        own or behind the one before it; what is pushed over the end begins anew at the front."""
+        own or behind the one before it; what is pushed over the end begins anew at the front. All
+        but the sort goes block by block: this is when an index takes most memory."""
+        self._slots = np.empty(0, dtype=np.int32)  # the old ones make room
         self._slots = np.full(slots, _EMPTY, dtype=np.int32)
-        home = self._home([column[: self._count] for column in self._columns])
-        row = np.arange(self._count)
-        packed = np.sort((home.astype(np.uint64) << _U64(32)) | row.astype(np.uint64))
-        at = np.maximum.accumulate((packed >> _U64(32)).astype(np.int64) - row) + row
-        ids = packed.astype(np.uint32).astype(np.int32)
-        inside = int(np.searchsorted(at, slots))
-        self._slots[at[:inside]] = ids[:inside]
-        beyond = ids[inside:]
-        if len(beyond):
+        packed = np.empty(self._count, dtype=np.uint64)
+        for start in range(0, self._count, _BLOCK):
+            stop = min(start + _BLOCK, self._count)
+            home = self._home([column[start:stop] for column in self._columns])
+            packed[start:stop] = home.astype(np.uint64) << _U64(32)
+            packed[start:stop] |= np.arange(start, stop, dtype=np.uint64)
+        packed.sort()
+        beyond, ahead = [np.empty(0, dtype=np.int32)], np.int64(0)
+        for start in range(0, self._count, _BLOCK):
+            block = packed[start : start + _BLOCK]
+            row = np.arange(start, start + len(block))
+            at = (block >> _U64(32)).astype(np.int64) - row
+            at[0] = max(at[0], ahead)
+            at = np.maximum.accumulate(at)
+            ahead, at = at[-1], at + row
+            ids = block.astype(np.uint32).astype(np.int32)
+            inside = int(np.searchsorted(at, slots))
+            self._slots[at[:inside]] = ids[:inside]
+            beyond.append(ids[inside:])
+        pushed = np.concatenate(beyond)
+        if len(pushed):
             free = (self._slots[: self._count] == _EMPTY).nonzero()[0]
-            self._slots[free[: len(beyond)]] = beyond
+            self._slots[free[: len(pushed)]] = pushed

@@ -234,11 +234,13 @@ def _table(texts: list[bytes]) -> tuple[U8, I64]:
 
 def block_hash(keys: U8, values: U8) -> int:
     """What these live records (matrices with a row each) add to the table hash."""
-    rows = np.ascontiguousarray(np.concatenate([keys, values], axis=1))
-    if not len(rows):
-        return 0
-    whole: list[bytes] = rows.view(f"V{rows.shape[1]}").reshape(-1).tolist()
-    return sum(map(xxh3_64_intdigest, whole)) % MODULUS
+    total = 0
+    for first in range(0, len(keys), _CHUNK):
+        part = slice(first, first + _CHUNK)
+        rows = np.ascontiguousarray(np.concatenate([keys[part], values[part]], axis=1))
+        whole: list[bytes] = rows.view(f"V{rows.shape[1]}").reshape(-1).tolist()
+        total += sum(map(xxh3_64_intdigest, whole))
+    return total % MODULUS
 
 
 def _pad(matrix: U8, before: bytes, after: bytes) -> U8:

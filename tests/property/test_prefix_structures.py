@@ -1,6 +1,7 @@
 """The index and the forest of prefixes against dicts and plain loops."""
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.decide.distance import distance_km, points
 from pipeline.decide.rankings import entry_words, ranking_ids
+from pipeline.state import keyindex
 from pipeline.state.keyindex import KeyIndex, distinct
 from pipeline.state.lpm import PrefixTree
 
@@ -53,17 +55,20 @@ def test_an_index_of_many_keys_grows_and_keeps_their_numbers() -> None:
     st.lists(st.integers(0, 2000), max_size=2000, unique=True),
     st.sampled_from([1, 50, 4096]),
     st.lists(st.integers(0, 2000), max_size=50),
+    st.sampled_from([1, 7, 1 << 15]),
 )
 def test_an_index_made_at_once_finds_its_keys_however_they_crowd(
-    keys: list[int], homes: int, more: list[int]
+    keys: list[int], homes: int, more: list[int], block: int
 ) -> None:
-    """All homes are among the last so many slots: what does not fit begins anew at the front."""
+    """All homes are among the last so many slots: what does not fit begins anew at the front. Of
+    how many at a time does not matter."""
 
     class Crowded(KeyIndex):
         def _home(self, keys: list[Any]) -> Any:
             return (len(self._slots) - 1 - keys[0] % homes).astype(np.int64)
 
-    index = Crowded.of(np.array(keys, np.uint64))
+    with patch.object(keyindex, "_BLOCK", block):
+        index = Crowded.of(np.array(keys, np.uint64))
     known = {key: number for number, key in enumerate(keys)}
     assert index.find(np.arange(2001, dtype=np.uint64)).tolist() == [
         known.get(key, -1) for key in range(2001)

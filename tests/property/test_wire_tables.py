@@ -1,14 +1,20 @@
 """The fast encoders write what the plain one writes, byte for byte."""
 
+from unittest.mock import patch
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from pytest import mark
 
+from pipeline.effects import Block
 from pipeline.reasons import Reason
 from pipeline.wire.encode import encode
+from pipeline.wire.tablehash import records_hash
 from pipeline.wire.tables import (
     PASSED_REASONS,
     GroupColumns,
+    block_hash,
     encode_groups,
     encode_weights,
     group_bytes,
@@ -155,3 +161,18 @@ def test_weights_are_the_bytes_of_encode(
     rows = [dict(zip(names, one, strict=True)) for one in appliances]
     plain = encode("SiteWeights", {"region": region, "site": site, "appliances": rows})
     assert encode_weights(region, site, appliances) == plain
+
+
+@mark.parametrize("chunk", [1, 7, 20, 21, 100])
+def test_a_block_is_its_records_however_many_are_read_at_a_time(chunk: int) -> None:
+    draw = np.random.default_rng(chunk)
+    keys = draw.integers(0, 256, (20, 5)).astype(np.uint8)
+    values = draw.integers(0, 256, (20, 9)).astype(np.uint8)
+    whole = [one.tobytes() for one in keys], [one.tobytes() for one in values]
+    with patch("pipeline.effects._CHUNK", chunk), patch("pipeline.wire.tables._CHUNK", chunk):
+        found = [(one.key, one.value) for one in Block("a", keys, values).records()]
+        assert found == list(zip(*whole, strict=True))
+        gone = [(one.key, one.value) for one in Block("a", keys, None).records()]
+        assert gone == [(key, None) for key in whole[0]]
+        assert block_hash(keys, values) == records_hash(*whole)
+    assert block_hash(keys[:0], values[:0]) == 0

@@ -184,6 +184,25 @@ def test_a_flush_counts_where_it_stands_in_the_log() -> None:
     assert len(routes) == len(rows.prefix) == 2  # 11.1 of the other peer, 11.4
 
 
+def test_parts_are_all_prefixes_in_order_and_all_live_routes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.state.routes._PART", 3)
+    routes = Routes()
+    numbers = [*range(9), 3, 3, 8, 0]
+    made = [route(f"11.{one}.0.0/24", path_id=at) for at, one in enumerate(numbers)]
+    gone = [route(f"11.{one}.0.0/24", path_id=one, action="WITHDRAW") for one in (2, 8)]
+    fold(routes, *made, *gone)
+    parts = list(routes.parts())
+    assert len(parts) > 3
+    assert np.concatenate([ids for ids, _ in parts]).tolist() == list(range(9))
+    for ids, rows in parts:
+        assert set(rows.prefix.tolist()) <= set(ids.tolist())
+    found = [(*one,) for _, rows in parts for one in zip(rows.prefix, rows.attribute, strict=True)]
+    whole = routes.all_rows()
+    assert sorted(found) == sorted(zip(whole.prefix, whole.attribute, strict=True))
+
+
 def test_a_flush_of_a_peer_that_announced_nothing_is_folded() -> None:
     routes = Routes()
     account = fold(routes, session("PeerDown"), session("PeerUp", site="par1"))
