@@ -28,6 +28,7 @@ from pipeline.effects import Effects, EpochDraft, Record, VerdictRow
 from pipeline.memory import Memory
 from pipeline.reasons import Reason
 from pipeline.regions import Region, Staged
+from pipeline.state.forecast import Expected
 from pipeline.state.health import FULL, REASONS, ApplianceState, Service
 from pipeline.wire.rows import Account, TopicRows
 from pipeline.wire.tables import encode_weights
@@ -97,6 +98,12 @@ class Cell(Memory):
         """Demand of all client blocks by class, int64[3]."""
         total: I64 = self.demand.level_bps(self.now_ms).sum(axis=0)
         return total
+
+    def expected_bps(self) -> dict[str, Expected]:
+        """Demand of each region as it is and as it will be in a minute, by class."""
+        return {
+            region.name: self.demand.expected_of(index) for index, region in self.regions.items()
+        }
 
     def published_records(self, topic: str) -> Iterator[tuple[bytes, bytes]]:
         """(key, value) of every record that the cell has published on a table topic."""

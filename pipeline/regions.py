@@ -31,7 +31,6 @@ from pipeline.state.keyindex import distinct
 from pipeline.state.lpm import ragged
 from pipeline.state.paths import Paths
 from pipeline.state.routes import Routes
-from pipeline.state.trend import Risen
 from pipeline.wire.address import prefix_bytes
 
 TEN_THOUSANDTHS = 10_000
@@ -199,8 +198,8 @@ class Region:
     def told_surges(self, demand: Demand, now_ms: int) -> list[VerdictRow]:
         """The verdicts where a flash crowd began or ended; to be asked once for each bucket."""
         level = self._blocks.level_bps(demand, now_ms)
-        mine = demand.block_region[demand.trend.risen.block] == self.index
-        risen = Risen(*(column[mine] for column in demand.trend.risen))
+        risen = demand.trend.risen
+        risen = risen.only(demand.block_region[risen.block] == self.index)
         return self._surges.judge(self.name, risen, level, demand.chance_bps(level))
 
     def told_exact(self, before: bool) -> list[VerdictRow]:

@@ -1,6 +1,7 @@
 """Every metric of a worker: names in one place, each with what it tells.
 
-Labels are bounded: partitions, topics, Reasons and states; never an appliance, prefix or client.
+Labels are bounded: partitions, topics, Reasons, states, regions and classes; never an appliance,
+prefix or client.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -58,6 +59,24 @@ PAUSED = Gauge(
 )
 APPLIANCES = Gauge(
     "edgesteer_appliances", "Appliances by state.", ["partition", "state"], registry=REGISTRY
+)
+DEMAND = Gauge(
+    "edgesteer_demand_bps",
+    "What plays want, over the last minute.",
+    ["region", "class"],
+    registry=REGISTRY,
+)
+FORECAST = Gauge(
+    "edgesteer_demand_forecast_bps",
+    "The same as it is expected in a minute.",
+    ["region", "class"],
+    registry=REGISTRY,
+)
+FORECAST_ERROR = Gauge(
+    "edgesteer_demand_forecast_error_bps",
+    "Root mean square of what came a minute later less what was expected.",
+    ["region", "class"],
+    registry=REGISTRY,
 )
 TABLE = Gauge(
     "edgesteer_table_records", "Live records by table topic.", ["partition", "topic"],

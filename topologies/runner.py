@@ -14,7 +14,7 @@ until what changed is copied.
 
 import asyncio
 import gc
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 from time import monotonic, perf_counter
@@ -25,15 +25,15 @@ from pipeline.cell import Cell, step
 from pipeline.config import CODE_VERSION
 from pipeline.cut import Cause, Cut, CutSequence
 from pipeline.decide.urgent import is_urgent
-from pipeline.effects import Effects
 from pipeline.snapshot.chunks import Chunks, Plan
 from pipeline.wire.rows import TopicRows
-from schemas.registry import APPLIANCE_HEALTH, FLEET_INVENTORY, TABLES
+from schemas.registry import APPLIANCE_HEALTH, FLEET_INVENTORY
 from topologies import metrics
 from topologies.chunks import Chunk
 from topologies.clock import Clock, wait_any
 from topologies.configs import Configs
 from topologies.inbox import Inbox
+from topologies.observed import observe
 from topologies.publishing import Folded, Publishing
 from topologies.snapshots import Found, Snapshots
 from topologies.standing import Standing
@@ -345,7 +345,7 @@ class CellRunner:
         rows, raw = self.inbox.take(cut.offsets)
         began = perf_counter()
         effects = step(self.cell, rows, cut, config)
-        self._observe(cut, effects, perf_counter() - began)
+        observe(self.cell, cut, effects, perf_counter() - began)
         self.last, self.moved_at, self._folded_to = cut, monotonic(), offset + 1
         self._other_code |= cut.code_version != CODE_VERSION
         self._on_progress(self)
@@ -363,22 +363,3 @@ class CellRunner:
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
         metrics.PHASE.labels(self.partition).set(phase)
-
-    def _observe(self, cut: Cut, effects: Effects, seconds: float) -> None:
-        metrics.STEP_MS.labels(cut.cause).observe(seconds * 1000)
-        metrics.CUTS.labels(self.partition, cut.cause).inc()
-        metrics.CUT_NUMBER.labels(self.partition).set(cut.number)
-        for state, count in self.cell.states().items():
-            metrics.APPLIANCES.labels(self.partition, state).set(count)
-        draft = effects.epoch
-        for table, count in zip(TABLES, (draft.sites, draft.groups, draft.prefixes), strict=True):
-            metrics.TABLE.labels(self.partition, table.name).set(count)
-        for topic, rows in effects.epoch.rows.items():
-            metrics.ROWS.labels(self.partition, topic).inc(rows)
-        for name, count in effects.epoch.notes.items():
-            metrics.NOTED.labels(name).inc(count)
-        for topic, refused in effects.refused.items():
-            for reason, count in Counter(one.reason for one in refused).items():
-                metrics.REFUSED.labels(topic, reason).inc(count)
-        for verdict in effects.verdicts:
-            metrics.VERDICTS.labels(verdict.kind, verdict.reason).inc()

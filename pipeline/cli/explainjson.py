@@ -55,7 +55,12 @@ def explanation_json(found: Explanation) -> dict[str, Any]:
         ],
         "demand": {
             "group_bps": _by_class(found.planned_bps),
-            "block_bps": _by_class(found.block_bps),
+            "block_bps": _by_class(found.block.level_bps),
+            "forecast_bps": _by_class(found.block.expected_bps),
+            "forecast_error_bps": {
+                klass: None if off < 0 else off
+                for klass, off in _by_class(found.block.error_bps).items()
+            },
             "recorded_bps": _by_class(drawn.level_bps),
             "plays": drawn.by_appliance,
             "record": origin_json(drawn.source),

@@ -12,7 +12,9 @@ from pipeline.follow.lookup import CLASSES, Proximity
 from pipeline.replay.explanation import Explanation, Published
 from pipeline.replay.moves import Move
 from pipeline.replay.provenance import InSnapshot, Origin, Source
+from pipeline.replay.sitefacts import BlockDemand
 from pipeline.replay.words import because, percent, served_text, verdict_text
+from pipeline.state.forecast import HORIZON_MS
 from pipeline.wire.address import format_address, format_prefix
 from pipeline.wire.decode import decode
 
@@ -160,9 +162,12 @@ def _records(found: Explanation) -> Iterator[list[str]]:
     for name, count in drawn.by_appliance.items():
         served[site_of.get(name, name)] += count
     by = ", ".join(f"{name} {count}" for name, count in served.items())
-    of_it = "" if drawn.level_bps == found.block_bps else f" ({_rates(drawn.level_bps)} recorded)"
-    says = f"{_rates(found.block_bps)}{of_it}; plays by site: {by or 'none'}"
+    level_bps = found.block.level_bps
+    of_it = "" if drawn.level_bps == level_bps else f" ({_rates(drawn.level_bps)} recorded)"
+    says = f"{_rates(level_bps)}{of_it}; plays by site: {by or 'none'}"
     yield _line("demand of its block", drawn.source, says)
+    if any(found.block.expected_bps):
+        yield _line("forecast of it", None, f"{_forecast(found.block)} in {HORIZON_MS // 1000} s")
 
 
 def _route(found: Explanation, name: str) -> str:
@@ -173,6 +178,15 @@ def _route(found: Explanation, name: str) -> str:
         fields = decode(facts.record.value)[1]
         text += f" from {facts.route.peer} AS{fields['peer_asn']}: {fields['as_path']}"
     return text + (f" (and {facts.others} more)" if facts.others else "")
+
+
+def _forecast(block: BlockDemand) -> str:
+    each = zip(CLASSES, block.expected_bps, block.error_bps, strict=True)
+    return ", ".join(
+        f"{name} {si(value, 'bps')}" + (f" (off by {si(off, 'bps')} as a rule)" if off >= 0 else "")
+        for name, value, off in each
+        if value
+    )
 
 
 def _tell_verdicts(found: Explanation) -> None:

@@ -13,7 +13,7 @@ from pipeline.decide.sites import CLASS_NAMES
 from pipeline.effects import VerdictRow
 from pipeline.reasons import Reason
 from pipeline.state.ids import Int64
-from pipeline.state.trend import Risen
+from pipeline.state.trend import Moving
 
 #: Ten times within half a minute is 5.5 times from one half of the window to the other.
 TIMES = 2
@@ -28,7 +28,7 @@ class Surges:
         self.told = np.zeros(len(CLASS_NAMES), np.bool_)
 
     def judge(
-        self, region: str, risen: Risen, level_bps: Int64, chance_bps: Int64
+        self, region: str, risen: Moving, level_bps: Int64, chance_bps: Int64
     ) -> list[VerdictRow]:
         """What has begun and what is over; `risen` of this region, int64[3] of all of it: the
         level, and how much it may rise by chance."""

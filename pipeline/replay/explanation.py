@@ -6,7 +6,7 @@ from pipeline.cut import Cut
 from pipeline.follow.lookup import Answer
 from pipeline.replay.moves import Move
 from pipeline.replay.provenance import Origin
-from pipeline.replay.sitefacts import SiteFacts
+from pipeline.replay.sitefacts import BlockDemand, SiteFacts
 from pipeline.replay.trail import Drawn, Told
 
 
@@ -47,7 +47,7 @@ class Explanation:
     """`cut`, `cut_record`, `config_record`, `epoch`: the cut that answered; `agrees`: whether its
     Epoch has the hash that the fold came to, None without one; `held`: why the table of the region
     is held back, where it is. `covers`: longest first. `sites`: by name, those of the answer.
-    Demand by class: `planned_bps`, that the group was planned for; `block_bps`, of the client's own
+    Demand by class: `planned_bps`, that the group was planned for; `block`, of the client's own
     block; `drawn`: the plays of it that were recorded. `moves`: oldest first, none where the answer
     was the same from `known_since_ms` on."""
 
@@ -66,7 +66,7 @@ class Explanation:
     weights: dict[str, Published]
     sites: dict[str, SiteFacts]
     planned_bps: tuple[int, ...]
-    block_bps: tuple[int, ...]
+    block: BlockDemand
     drawn: Drawn
     known_since_ms: int
     moves: tuple[Move, ...]

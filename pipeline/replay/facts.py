@@ -16,6 +16,7 @@ from pipeline.replay.liveroutes import Route
 from pipeline.replay.provenance import Around, InSnapshot, Origin, Records, Source, covering
 from pipeline.replay.sitefacts import (
     ApplianceFacts,
+    BlockDemand,
     LinkFacts,
     PathFacts,
     RouteFacts,
@@ -77,12 +78,15 @@ class Facts:
         offset = self._trail.inventory.offsets.get((kind, name), -1)
         return self.origin(FLEET_INVENTORY.name, offset)
 
-    def block_bps(self, region: int) -> tuple[int, ...]:
-        """What the client's own block drew of a region (fleet id), by class."""
+    def block(self, region: int) -> BlockDemand:
+        """What the client's own block draws of a region (fleet id), and will in a minute."""
         demand, block = self._cell.demand, Around(self._trail.address).block
         hi, lo = (int.from_bytes(half, "big") for half in (block[:8], block[8:16]))
         here = (demand.block_hi == hi) & (demand.block_lo == lo) & (demand.block_region == region)
-        return tuple(demand.level_bps(self._cell.now_ms)[here].sum(axis=0).tolist())
+        if not here.any():
+            return BlockDemand.none()
+        found = demand.expected_bps(self._cell.now_ms, np.flatnonzero(here))
+        return BlockDemand(*(tuple(each.tolist()) for (each,) in found))
 
     def site(self, name: str, longest: int) -> SiteFacts:
         """Everything about a site; `longest`: length of the prefix that is asked about."""

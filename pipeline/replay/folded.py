@@ -131,7 +131,7 @@ class Folded:
             weights={name: self._published(LB_WEIGHTS.name, name.encode()) for name in names},
             sites={name: facts.site(name, longest) for name in names},
             planned_bps=tuple(groups.demand_bps[slot].tolist()),
-            block_bps=facts.block_bps(index),
+            block=facts.block(index),
             drawn=self.trail.plays.drawn(index, cut.at_ms, last.config, self._records),
             known_since_ms=self.timeline.entries[0].cut.at_ms,
             moves=(),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pipeline.replay.liveroutes import Route
 from pipeline.replay.provenance import Origin
 from pipeline.replay.trail import Told
+from pipeline.state.fleet import CLASSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,22 @@ class SiteLoad:
     usable_bps: int
     target_bps: int
     projected_bps: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDemand:
+    """What a client block draws by class, in bits per second, what it is expected to in a minute,
+    and how far such forecasts are off as a rule; -1: not known."""
+
+    level_bps: tuple[int, ...]
+    expected_bps: tuple[int, ...]
+    error_bps: tuple[int, ...]
+
+    @classmethod
+    def none(cls) -> "BlockDemand":
+        """Of a block that drew nothing."""
+        nothing = (0,) * len(CLASSES)
+        return cls(nothing, nothing, (-1,) * len(CLASSES))
 
 
 @dataclass(frozen=True, slots=True)

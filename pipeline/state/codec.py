@@ -27,7 +27,7 @@ import xxhash
 from pipeline.errors import SnapshotError
 
 #: Changes with the format, or with the fields of any section.
-FORMAT = 6
+FORMAT = 7
 _MAGIC = b"edgeSNP" + bytes([FORMAT])
 _WORD = 8
 #: What is summed, and written, as one: far below the limit of a message (1 MiB unless told

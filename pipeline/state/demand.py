@@ -25,7 +25,8 @@ from pipeline.reasons import Noted
 from pipeline.state import screens
 from pipeline.state.codec import Packed, pack, unpack, within
 from pipeline.state.fleet import CLASSES, Fleet
-from pipeline.state.ids import Int32, Int64, UInt64
+from pipeline.state.forecast import Expected, Forecast, Seen
+from pipeline.state.ids import Int32, Int64, UInt64, grown
 from pipeline.state.keyindex import KeyIndex, distinct
 from pipeline.state.playrows import (
     PlayRows,
@@ -76,6 +77,7 @@ class Demand:
         self._whole, self._recent = RingSum(len(CLASSES)), RingSum(len(CLASSES))
         self._seen_from = -1
         self.trend, self.reporting = Trend(len(CLASSES)), Reporting(len(CLASSES))
+        self.forecast = Forecast(len(CLASSES))
         self._ahead: Int64 = np.zeros(
             (0, len(CLASSES)), dtype=np.int64
         )  # planned for beyond the level
@@ -100,6 +102,7 @@ class Demand:
                 "ring": self._ring[:, : len(self)],
                 **within("trend", self.trend.fields()),
                 **within("reporting", self.reporting.fields()),
+                **within("forecast", self.forecast.fields()),
             },
         )
 
@@ -113,6 +116,7 @@ class Demand:
         demand._held, demand._ring = fields["held"], fields["ring"]
         demand.trend = Trend.of(fields.part("trend"))
         demand.reporting = Reporting.of(fields.part("reporting"))
+        demand.forecast = Forecast.of(fields.part("forecast"))
         demand._look_ahead()
         demand._index = KeyIndex.of(fields["key"])
         demand.block_region, demand.block_hi, demand.block_lo = blocks_of(fields["key"])
@@ -172,9 +176,28 @@ class Demand:
         """int64[blocks, 3]: what to have room for, the level and as much as it will have grown when
         a table made now has taken effect (trend.py)."""
         level = self.level_bps(now_ms, blocks)
-        if len(self.trend.risen.block) or len(self.reporting.added):
+        if len(self.trend.moving.block) or len(self.reporting.added):
             level += self._ahead[: len(self)] if blocks is None else self._ahead[blocks]
         return level
+
+    def expected_bps(self, now_ms: int, blocks: Int64) -> Expected:
+        """int64[blocks, 3] each: the level of these (distinct) blocks as it will be in a minute,
+        and how far such forecasts were off (forecast.py)."""
+        level = self.level_bps(now_ms, blocks)
+        if len(self.reporting.added):
+            level += grown(self._missing_bps(), len(self), 0)[blocks]
+        where = self.block_region[blocks], self.trend.moving, self._apart_ms, self._bucket_ms
+        return self.forecast.of_blocks(blocks, level, *where)
+
+    def expected_of(self, region: int) -> Expected:
+        """int64[3] each: the same of a whole region (fleet id)."""
+        expected = self.forecast.of_region(region, max(self._bucket_ms, 1))
+        if len(self.reporting.added):
+            missing = self._missing_bps()
+            missing = missing[self.block_region[: len(missing)] == region].sum(axis=0)
+            level_bps, bps, error_bps = expected
+            expected = Expected(level_bps + missing, bps + missing, error_bps)
+        return expected
 
     def chance_bps(self, level_bps: Int64) -> Int64:
         """int64[3]: how much what draws this much may rise by chance."""
@@ -192,7 +215,10 @@ class Demand:
         current = now_ms // self._bucket_ms
         self.trend.learn(*sums, self._buckets, self._bucket_ms, current, still=len(short) > 0)
         if len(short):  # plays that come back are no crowd
-            self.trend.only(~np.isin(self.block_region[self.trend.risen.block], short))
+            self.trend.only(~np.isin(self.block_region[self.trend.moving.block], short))
+        if self.trend.ready(self._buckets):
+            seen = Seen(*sums, self._buckets, self.block_region, short)
+            self.forecast.learn(seen, self.trend.moving, self.trend.noise, self._bucket_ms, current)
         self._look_ahead()
         return True
 
@@ -224,6 +250,7 @@ class Demand:
         self._ring = self._ring.take(kept, axis=1)
         self.trend.renumber(kept)
         self.reporting.renumber(kept)
+        self.forecast.renumber(kept)
         self._look_ahead()
         self._forget_sums()
         for column in ("block_region", "block_hi", "block_lo", "_last"):
@@ -233,11 +260,24 @@ class Demand:
 
     def _look_ahead(self) -> None:
         """Lay what is risen out by block."""
-        risen = self.trend.risen
         self._ahead = np.zeros(self._ring.shape[1:], np.int64)
-        self._ahead[risen.block, risen.klass] = risen.ahead_bps
-        if self._bucket_ms and len(added := self.reporting.added):
-            self._ahead[: len(added)] += added * 8 // self._window_ms * 1000
+        if not self._bucket_ms:
+            return
+        risen = self.trend.risen
+        ahead_bps = risen.ahead_bps(self._apart_ms, self._bucket_ms)
+        self._ahead[risen.block, risen.klass] = ahead_bps
+        missing = self._missing_bps()
+        self._ahead[: len(missing)] += missing
+
+    def _missing_bps(self) -> Int64:
+        """int64[blocks, 3], perhaps of the first blocks only: drawn, but not told by plays."""
+        missing: Int64 = self.reporting.added * 8 // self._window_ms * 1000
+        return missing
+
+    @property
+    def _apart_ms(self) -> float:
+        """From the middle of the older half of a window to that of the newer one."""
+        return self._buckets * self._bucket_ms / 2
 
     @property
     def _buckets(self) -> int:
@@ -323,6 +363,7 @@ class Demand:
         self._forget_sums()
         # what they know is by the bucket
         self.trend, self.reporting = Trend(len(CLASSES)), Reporting(len(CLASSES))
+        self.forecast = Forecast(len(CLASSES))
         slots = -(-window_ms // bucket_ms) + 1
         self._window_ms, self._bucket_ms = window_ms, bucket_ms
         self._held = np.full(slots, -1, dtype=np.int64)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline.decide.surges import Surges
 from pipeline.effects import VerdictRow
 from pipeline.reasons import Reason
-from pipeline.state.trend import AHEAD_MS, Risen, Trend
+from pipeline.state.trend import AHEAD_MS, Moving, Trend
 
 BUCKETS, BUCKET_MS = 12, 5_000
 BUCKET_S = BUCKET_MS / 1000
@@ -35,7 +35,8 @@ def level_bps(whole: I64) -> I64:
 
 def planned_bps(trend: Trend, whole: I64) -> I64:
     planned = level_bps(whole)
-    planned[trend.risen.block, trend.risen.klass] += trend.risen.ahead_bps
+    rises = trend.risen
+    planned[rises.block, rises.klass] += rises.ahead_bps(BUCKETS * BUCKET_MS / 2, BUCKET_MS)
     return planned
 
 
@@ -159,18 +160,26 @@ def test_a_worked_example() -> None:
     rise = 600 - 3 * (noise * 900 / 3) ** 0.5
     # 30 s lie between the halves, and 45 s between the middle of the window and 15 s from now
     ahead = int(rise * 8 / 5 * 45 / 30)
-    assert [each.tolist() for each in trend.risen] == [[1], [0], [960], [1920], [ahead]]
+    assert [each.tolist() for each in trend.risen[:4]] == [[1], [0], [960], [1920]]
+    assert trend.risen.change == pytest.approx([rise])
+    assert trend.risen.ahead_bps(30_000, BUCKET_MS).tolist() == [ahead]
+    # the same downwards: a fall is told, and not planned for
+    trend.noise, trend._last = np.array([100.0]), BUCKETS + 2
+    trend.learn(whole, 2 * 6 * 900 - recent, BUCKETS, BUCKET_MS, BUCKETS + 3)
+    assert trend.moving.change == pytest.approx([-rise])
+    assert not len(trend.risen.block)
     assert trend.chance_bps(np.array([1440 * 4]), BUCKETS, BUCKET_MS).tolist() == [
         int(3 * (noise * 3600 / 3) ** 0.5 * 8 / 5)
     ]
 
 
-def test_blocks_that_are_numbered_anew_keep_what_rises() -> None:
+def test_blocks_that_are_numbered_anew_keep_what_moves() -> None:
     trend = Trend(1)
-    columns = [np.array(each) for each in ([1, 4, 7], [0, 0, 0], [1, 2, 3], [4, 5, 6], [7, 8, 9])]
-    trend.risen = Risen(*columns)
+    columns = [np.array(each) for each in ([1, 4, 7], [0, 0, 0], [1, 2, 3], [4, 5, 6])]
+    trend.moving = Moving(*columns, np.array([7.0, -8.0, 9.0]))
     trend.renumber(np.array([0, 1, 3, 7, 9]))
-    assert [each.tolist() for each in trend.risen] == [[1, 3], [0, 0], [1, 3], [4, 6], [7, 9]]
+    kept = [[1, 3], [0, 0], [1, 3], [4, 6], [7.0, 9.0]]
+    assert [each.tolist() for each in trend.moving] == kept
     trend.renumber(np.array([0]))
     trend.renumber(np.empty(0, np.int64))
-    assert not len(trend.risen.block)
+    assert not len(trend.moving.block)

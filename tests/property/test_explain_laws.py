@@ -186,7 +186,7 @@ def test_the_plays_that_are_named_make_the_demand_of_the_block(cases: list[Case]
         here = around.inside(demand.block_hi, demand.block_lo, length)
         here &= demand.block_region == fleet.regions.get(case.found.answer.region)
         level = demand.level_bps(case.found.cut.at_ms)[here].sum(axis=0)
-        assert case.found.drawn.level_bps == case.found.block_bps == tuple(level.tolist())
+        assert case.found.drawn.level_bps == case.found.block.level_bps == tuple(level.tolist())
         drawn += int(level.sum() > 0)
     assert drawn
 

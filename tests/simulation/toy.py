@@ -60,6 +60,9 @@ class Cell:
     #: Which code folded it from which cut on: an Epoch tells it in its notes.
     lineage: list[tuple[int, int]] = field(default_factory=list)
 
+    def expected_bps(self) -> dict[str, Any]:
+        return {}
+
     def states(self) -> dict[str, int]:
         return {}
 

@@ -8,8 +8,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pipeline.cli.common import iso
+from pipeline.cli.explaintext import _forecast
 from pipeline.cli.main import app
 from pipeline.errors import Unexplained, UsageError
+from pipeline.replay.sitefacts import BlockDemand
 from tests.explained import write
 from tests.unit.test_replay_explain import CLIENT, FAR, NEAR, SITES, Noted, fail, world
 
@@ -145,3 +147,18 @@ def test_no_answer_is_status_1_and_a_wrong_question_status_2(tmp_path: Path, mad
     assert isinstance(wrong.exception, UsageError)
     for result in (late, nowhere, reverse, wrong):
         assert result.stdout == ""
+
+
+def test_the_demand_of_the_clients_block_is_forecast(tmp_path: Path, made: Noted) -> None:
+    found = loaded(run(tmp_path, made, "--json"))["demand"]
+    assert found["forecast_bps"] == found["block_bps"]  # not a minute is known yet
+    assert found["forecast_error_bps"] == dict.fromkeys(("vod", "live", "game"))
+    (line,) = [
+        one for one in run(tmp_path, made).stdout.splitlines() if one.startswith("forecast of it")
+    ]
+    assert line.endswith(" in 60 s")
+
+
+def test_how_far_forecasts_are_off_is_told_where_it_is_known() -> None:
+    block = BlockDemand((10**6, 0, 0), (2 * 10**6, 0, 10**6), (10**5, -1, -1))
+    assert _forecast(block) == "VOD 2 Mbps (off by 100 kbps as a rule), GAME 1 Mbps"

@@ -685,7 +685,7 @@ def test_what_came_before_the_recording_rests_on_the_snapshot(tmp_path: Path) ->
     assert found.moves == ()
     assert found.known_since_ms == made.log.cuts[2].at_ms
     assert found.agrees
-    assert found.block_bps == whole.block_bps == whole.drawn.level_bps
+    assert found.block.level_bps == whole.block.level_bps == whole.drawn.level_bps
     assert (found.drawn.level_bps, found.drawn.source) == ((0, 0, 0), None)
 
 

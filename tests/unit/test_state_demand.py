@@ -276,6 +276,50 @@ def test_what_grows_is_planned_for_before_it_is_there() -> None:
     fold(demand, play("198.18.2.7", now_ms + IDLE_MS), now_ms=now_ms + IDLE_MS)
     assert demand.compact(now_ms + IDLE_MS)
     assert demand.planned_bps(now_ms + IDLE_MS).tolist() == [[0, 0, 0]]
+    assert not len(demand.forecast.kept)  # nothing of the block that is left was forecast
+
+
+def test_a_minute_ahead_is_forecast_with_how_far_that_was_off() -> None:
+    """10 kB in each bucket by one block and 20 by another, of the same region; then the first one
+    draws twice as much for two minutes."""
+    demand, now_ms = Demand(), NOW_MS
+    for bucket in range(60):
+        for block in (1, 2):
+            amount = block * 10_000 * (2 if block == 1 and bucket >= 36 else 1)
+            fold(demand, play(f"198.18.{block}.7", now_ms, amount=amount), now_ms=now_ms)
+        now_ms += BUCKET_MS
+        demand.learn(now_ms)
+        level, expected, error = demand.expected_bps(now_ms, np.arange(2))
+        if bucket < 12:
+            assert (expected[:, 0] == level[:, 0]).all()
+            assert (error == -1).all()
+        if bucket == 35:  # nothing has changed yet, and two forecasts of each were right
+            assert expected[:, 0].tolist() == level[:, 0].tolist() == [16_000, 32_000]
+            assert error[:, 0].tolist() == [0, 0]
+            whole = demand.expected_of(0)
+            assert [each[0] for each in whole] == [48_000, 48_000, 0]
+        if bucket == 41:  # 24 kbit/s, and 1.5 times what it changed less chance
+            change = demand.trend.moving.change[0]
+            assert 5_000 < change < 10_000
+            assert expected[0, 0] == pytest.approx(24_000 + 1.5 * change * 1.6, rel=0.02)
+            assert expected[1, 0] == pytest.approx(32_000, rel=0.02)
+    assert 1_000 < error[0, 0] < 16_000
+    assert error[1, 0] < 500
+    assert 1_000 < demand.expected_of(0).error_bps[0] < 16_000
+    again = Demand.from_bytes(bytes(demand.to_bytes()))
+    assert [each.tolist() for each in again.expected_bps(now_ms, np.arange(2))] == [
+        each.tolist() for each in demand.expected_bps(now_ms, np.arange(2))
+    ]
+    assert [each.tolist() for each in demand.expected_of(7)] == [[0] * 3, [0] * 3, [-1] * 3]
+
+
+def test_what_plays_do_not_tell_is_forecast_as_well() -> None:
+    demand = Demand()
+    fold(demand, play("198.18.1.7", amount=60_000))
+    demand.reporting.added = np.array([[75_000, 0, 0]])
+    level, expected, _ = demand.expected_bps(WHOLE_MS, np.arange(1))
+    assert level[0, 0] == expected[0, 0] == 18_000
+    assert demand.expected_of(0).bps.tolist() == [10_000, 0, 0]
 
 
 def test_without_plays_there_is_nothing_to_learn() -> None:
