@@ -23,6 +23,7 @@ from pipeline.decide.exchange import Exchange, Planned, parts
 from pipeline.decide.health import evaluate
 from pipeline.decide.hearing import listen
 from pipeline.decide.relief import eased
+from pipeline.decide.siteloads import Standing
 from pipeline.decide.weights import Members, Spread, Weighed
 from pipeline.effects import Effects, EpochDraft, Record, VerdictRow
 from pipeline.memory import Memory
@@ -147,7 +148,7 @@ def step(cell: Cell, rows: Mapping[str, TopicRows], cut: Cut, config: SteeringCo
         staged.verdicts += region.told_exact(exact.get(index, True))
         staged.groups += cell.ledger.set_groups(region.name, fleet.sites.names)
     return Effects(
-        tables=[*weights, *staged.groups, *staged.prefixes, *staged.removed, *staged.died],
+        tables=[*weights, *staged.in_order()],
         verdicts=staged.verdicts,
         prices=prices,
         refused=account.refused,
@@ -235,6 +236,24 @@ def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> No
     if planned:
         groups = [only_there(one.shares.groups, cell.eligibility) for one in cell.regions.values()]
         out.verdicts += cell.duties.held(fleet.sites.names, np.sum(groups, axis=0))
+        out.loads += _tell_loads(cell, config)
+
+
+def _tell_loads(cell: Cell, config: SteeringConfig) -> list[Record]:
+    """Records of the sites whose load stands otherwise than was told; tombstones of sites that
+    left."""
+    fleet, ledger = cell.fleet, cell.ledger
+    target = round(config.assignment.target * TOTAL)
+    now = Standing.of(cell.sites.load_state, cell.eligibility.site_bps * target // TOTAL)
+    for region in cell.regions.values():
+        mine = np.flatnonzero((fleet.site_region == region.index) & fleet.site_alive)
+        now.put(mine, region.shares.sites)
+    news, gone = cell.loads.take(now, config.assignment.min_shift)
+    names = fleet.sites.names
+    regions = [fleet.regions.names[region] for region in fleet.site_region.tolist()]
+    records = [ledger.set_load(*one) for one in cell.loads.records(news, names, regions)]
+    records += [ledger.drop_load(names[site]) for site in gone.tolist()]
+    return [one for some in records for one in some]
 
 
 def _exchange(
@@ -334,6 +353,7 @@ def _epoch(cell: Cell, account: Account) -> EpochDraft:
         prefixes=ledger.prefix_count(),
         groups=ledger.group_count(),
         sites=len(ledger.weights),
+        loads=len(ledger.loads),
         rows=dict(account.rows),
         folded=dict(account.folded),
         notes={str(name): count for name, count in sorted(account.notes.items())},

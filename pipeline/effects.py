@@ -59,12 +59,14 @@ class VerdictRow:
 
 @dataclass(slots=True)
 class EpochDraft:
-    """The Epoch of a cut but for what only the shell knows: output ends and how late it was."""
+    """The Epoch of a cut but for what only the shell knows: output ends and how late it was.
+    `loads`: sites of which steering.sites tells; the Epoch itself does not say."""
 
     table_hash: int = 0
     prefixes: int = 0
     groups: int = 0
     sites: int = 0
+    loads: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     folded: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
@@ -72,8 +74,8 @@ class EpochDraft:
 
 @dataclass(slots=True)
 class Effects:
-    """What one cut publishes. `tables`: lb.weights, then steering.groups, then steering.prefixes;
-    `prices`: for other cells, each with its partition."""
+    """What one cut publishes. `tables`: lb.weights, steering.groups, steering.prefixes, then
+    steering.sites; `prices`: for other cells, each with its partition."""
 
     tables: list[Record | Block] = field(default_factory=list)
     verdicts: list[VerdictRow] = field(default_factory=list)

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from pipeline.decide.duty import Duties
 from pipeline.decide.eligibility import Eligibility
+from pipeline.decide.siteloads import SiteLoads
 from pipeline.decide.sites import SiteMemory
 from pipeline.decide.weights import Weigher
 from pipeline.publish import Ledger
@@ -38,6 +39,7 @@ _SECTIONS: dict[str, tuple[str, Callable[[Any], Packed], Callable[[bytes], Any]]
     "sharing": ("sharing", Sharing.to_bytes, Sharing.from_bytes),
     "ledger": ("ledger", Ledger.to_bytes, Ledger.from_bytes),
     "sites": ("sites", SiteMemory.to_bytes, SiteMemory.from_bytes),
+    "loads": ("loads", SiteLoads.to_bytes, SiteLoads.from_bytes),
     "duties": ("duties", Duties.to_bytes, Duties.from_bytes),
     "weigher": ("_weigher", Weigher.to_bytes, Weigher.from_bytes),
 }
@@ -53,7 +55,7 @@ class Memory:
         self.demand, self.plays = Demand(), Plays()
         self.sharing, self.ledger = Sharing(), Ledger()
         self.regions: dict[int, Region] = {}
-        self.sites, self.duties = SiteMemory(), Duties()
+        self.sites, self.loads, self.duties = SiteMemory(), SiteLoads(), Duties()
         self.eligibility = Eligibility.none()
         self.now_ms = 0
         self._weigher = Weigher()

@@ -24,7 +24,7 @@ from pipeline.wire.tables import (
     prefix_keys,
     prefix_values,
 )
-from schemas.registry import LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES
+from schemas.registry import LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES, STEERING_SITES
 
 #: A prefix as one comparable item: fixed-size bytes compare as (address, length) does.
 KEY = np.dtype("S17")
@@ -121,21 +121,26 @@ class PublishedPrefixes:
 
 @dataclass(slots=True)
 class Ledger:
-    """What stands on the three table topics because of one cell, and the hash over it."""
+    """What stands on the table topics because of one cell, and the hash over it. weights, loads:
+    the records of lb.weights and steering.sites, by site."""
 
     table_hash: int = 0
     weights: dict[bytes, bytes] = field(default_factory=dict)
+    loads: dict[bytes, bytes] = field(default_factory=dict)
     prefixes: dict[str, PublishedPrefixes] = field(default_factory=dict)
     groups: dict[str, ServedGroups] = field(default_factory=dict)
 
     def to_bytes(self) -> Packed:
-        """The weights and the hash for a snapshot; prefixes and groups are the regions'."""
+        """What is kept by site, and the hash, for a snapshot; prefixes and groups are the
+        regions'."""
         return pack(
             "ledger",
             {
                 "table_hash": self.table_hash,
                 **within("site", blobs(self.weights.keys())),
                 **within("weights", blobs(self.weights.values())),
+                **within("load_site", blobs(self.loads.keys())),
+                **within("loads", blobs(self.loads.values())),
             },
         )
 
@@ -143,8 +148,11 @@ class Ledger:
     def from_bytes(cls, data: bytes) -> "Ledger":
         """The inverse of `to_bytes`."""
         fields = unpack("ledger", data)
-        sites, values = (blobs_of(fields.part(name)) for name in ("site", "weights"))
-        return cls(fields["table_hash"], dict(zip(sites, values, strict=True)))
+        weights, loads = (
+            dict(zip(*(blobs_of(fields.part(name)) for name in names), strict=True))
+            for names in (("site", "weights"), ("load_site", "loads"))
+        )
+        return cls(fields["table_hash"], weights, loads)
 
     def prefix_count(self) -> int:
         return sum(map(len, self.prefixes.values()))
@@ -153,22 +161,36 @@ class Ledger:
         return sum(map(len, self.groups.values()))
 
     def set_weights(self, site: str, value: bytes) -> list[Record]:
-        """One site's record, unless it is what is published."""
-        key = site.encode()
-        old = self.weights.get(key)
-        if old == value:
-            return []
-        self._swap(record_hash(key, old) if old is not None else 0, record_hash(key, value))
-        self.weights[key] = value
-        return [Record(LB_WEIGHTS.name, key, value)]
+        """One site's weights, unless they are what is published."""
+        return self._set(LB_WEIGHTS.name, self.weights, site, value)
 
     def drop_weights(self, site: str) -> list[Record]:
         """The tombstone of a site, unless it is not published or is the last one (L7)."""
+        return self._drop(LB_WEIGHTS.name, self.weights, site)
+
+    def set_load(self, site: str, value: bytes) -> list[Record]:
+        """How one site stands, unless that is what is published."""
+        return self._set(STEERING_SITES.name, self.loads, site, value)
+
+    def drop_load(self, site: str) -> list[Record]:
+        """The tombstone of a site, unless it is not published or is the last one (L7)."""
+        return self._drop(STEERING_SITES.name, self.loads, site)
+
+    def _set(self, topic: str, held: dict[bytes, bytes], site: str, value: bytes) -> list[Record]:
         key = site.encode()
-        if key not in self.weights or len(self.weights) == 1:
+        old = held.get(key)
+        if old == value:
             return []
-        self._swap(record_hash(key, self.weights.pop(key)), 0)
-        return [Record(LB_WEIGHTS.name, key, None)]
+        self._swap(record_hash(key, old) if old is not None else 0, record_hash(key, value))
+        held[key] = value
+        return [Record(topic, key, value)]
+
+    def _drop(self, topic: str, held: dict[bytes, bytes], site: str) -> list[Record]:
+        key = site.encode()
+        if key not in held or len(held) == 1:
+            return []
+        self._swap(record_hash(key, held.pop(key)), 0)
+        return [Record(topic, key, None)]
 
     def set_prefixes(self, region: str, diff: PrefixDiff) -> tuple[list[Block], list[Block]]:
         """Publish a diff of the first level: what is set, and what is removed."""
@@ -227,8 +249,8 @@ class Ledger:
     def records(self, topic: str, names: list[str]) -> Iterator[tuple[bytes, bytes]]:
         """(key, value) of every live record of one table topic, made anew; `names`: of the
         sites."""
-        if topic == LB_WEIGHTS.name:
-            yield from self.weights.items()
+        if topic in (LB_WEIGHTS.name, STEERING_SITES.name):
+            yield from (self.weights if topic == LB_WEIGHTS.name else self.loads).items()
         elif topic == STEERING_GROUPS.name:
             for region, groups in self.groups.items():
                 published = groups.alive & (groups.record_hash != 0)
@@ -263,9 +285,10 @@ class Ledger:
         """What the cell publishes under these keys of one table topic: None where it publishes
         nothing. Empty when it publishes nothing on the topic at all: that is left alone (L7)."""
         found: dict[bytes, bytes | None] = dict.fromkeys(sorted(keys))
-        if topic == LB_WEIGHTS.name:
-            found |= {key: self.weights[key] for key in found if key in self.weights}
-            return found if self.weights else {}
+        if topic in (LB_WEIGHTS.name, STEERING_SITES.name):
+            held = self.weights if topic == LB_WEIGHTS.name else self.loads
+            found |= {key: held[key] for key in found if key in held}
+            return found if held else {}
         for region, groups in self.groups.items() if topic == STEERING_GROUPS.name else ():
             asked = [key[:_GROUP] for key in found if key[_GROUP:] == region.encode()]
             whole = b"".join(one for one in asked if len(one) == _GROUP)

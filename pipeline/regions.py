@@ -45,7 +45,12 @@ class Staged:
     prefixes: list[Block] = field(default_factory=list)
     removed: list[Block] = field(default_factory=list)
     died: list[Record] = field(default_factory=list)
+    loads: list[Record] = field(default_factory=list)
     verdicts: list[VerdictRow] = field(default_factory=list)
+
+    def in_order(self) -> list[Record | Block]:
+        """All of them but the verdicts."""
+        return [*self.groups, *self.prefixes, *self.removed, *self.died, *self.loads]
 
 
 _LOAD = ("load", "spilled", "taking", "overflow", "paced", "price", "exact")

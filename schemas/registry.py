@@ -115,6 +115,9 @@ STEERING_GROUPS = Topic(
     Cleanup.COMPACT,
 )
 LB_WEIGHTS = Topic("lb.weights", Role.TABLE, ("SiteWeights",), "site", "workers", Cleanup.COMPACT)
+STEERING_SITES = Topic(
+    "steering.sites", Role.TABLE, ("SiteLoad",), "site", "workers", Cleanup.COMPACT
+)
 #: Its key is the cell, so compaction would leave one Epoch of each. Those of a week must stay: what
 #: a replay compares with, and what accounts for every input record.
 STEERING_EPOCHS = Topic(
@@ -165,7 +168,7 @@ INPUTS: tuple[Topic, ...] = (
     CAPACITY_PRICES,
 )
 #: Table topics, in the order in which a cut's effects are sent: a thing before what names it.
-TABLES: tuple[Topic, ...] = (LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES)
+TABLES: tuple[Topic, ...] = (LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES, STEERING_SITES)
 REPORTS: tuple[Topic, ...] = (STEERING_VERDICTS, STEERING_DEAD_LETTERS, STEERING_EPOCHS)
 TOPICS: tuple[Topic, ...] = (
     *INPUTS,

@@ -9,7 +9,7 @@ from pipeline.wire.address import parse_prefix
 from pipeline.wire.encode import encode
 from pipeline.wire.headers import pack_cut
 from pipeline.wire.tablehash import format_hash, records_hash
-from schemas.registry import LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES
+from schemas.registry import LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES, STEERING_SITES
 
 Change = tuple[str, bytes, bytes | None]
 
@@ -55,6 +55,21 @@ def weights(region: str, site: str, **parts: int) -> Change:
     ]
     fields = {"region": region, "site": site, "appliances": appliances}
     return LB_WEIGHTS.name, site.encode(), encode("SiteWeights", fields)
+
+
+def load(
+    region: str, site: str, state: str, *price: int, vod_bps: int, over_bps: int = 0
+) -> Change:
+    fields = {
+        "region": region,
+        "site": site,
+        "state": state,
+        "target_bps": 1_000_000_000,
+        "load_bps": [vod_bps, 0, 0],
+        "overflow_bps": over_bps,
+        "price": list(price),
+    }
+    return STEERING_SITES.name, site.encode(), encode("SiteLoad", fields)
 
 
 class World:

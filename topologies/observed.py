@@ -19,7 +19,8 @@ def observe(cell: Cell, cut: Cut, effects: Effects, seconds: float) -> None:
         metrics.APPLIANCES.labels(cut.partition, state).set(count)
     _observe_demand(cell)
     draft = effects.epoch
-    for table, count in zip(TABLES, (draft.sites, draft.groups, draft.prefixes), strict=True):
+    counts = (draft.sites, draft.groups, draft.prefixes, draft.loads)
+    for table, count in zip(TABLES, counts, strict=True):
         metrics.TABLE.labels(cut.partition, table.name).set(count)
     for topic, rows in effects.epoch.rows.items():
         metrics.ROWS.labels(cut.partition, topic).inc(rows)

@@ -1,7 +1,8 @@
 """From the effects of a step to acknowledged records, closed by the Epoch.
 
-Order: lb.weights, groups, prefixes; beside them verdicts, dead letters; and last the Epoch with the
-end offset of every table partition: a follower that has read up to there holds the whole cut.
+Order: lb.weights, groups, prefixes, sites; beside them verdicts, dead letters; and last the Epoch
+with the end offset of every table partition: a follower that has read up to there holds the whole
+cut.
 """
 
 import asyncio

@@ -11,7 +11,8 @@ from pipeline.wire.address import format_address, format_prefix
 
 def answer_json(answer: Answer, *, why: bool) -> dict[str, Any]:
     """`edgesteer who`. Fixed by docs/scripts.md: prefix, group, sites (site, share, appliances
-    with weight), passed_over (site, reason); `why` adds each site's proximity key."""
+    with weight), passed_over (site, reason); `why` adds each site's proximity key
+    and the price of its capacity."""
     sites = [
         {
             "site": each.site,
@@ -19,7 +20,7 @@ def answer_json(answer: Answer, *, why: bool) -> dict[str, Any]:
             "share": each.share,
             "reason": each.reason,
             "appliances": [one._asdict() for one in each.appliances],
-            **({"key": key_json(each.key)} if why else {}),
+            **({"key": key_json(each.key), "price": each.price} if why else {}),
         }
         for each in answer.sites
     ]
@@ -28,7 +29,7 @@ def answer_json(answer: Answer, *, why: bool) -> dict[str, Any]:
             "site": each.site,
             "rank": each.rank,
             "reason": each.reason,
-            **({"key": key_json(each.key)} if why else {}),
+            **({"key": key_json(each.key), "price": each.price} if why else {}),
         }
         for each in answer.passed_over
     ]

@@ -122,6 +122,7 @@ def _site(facts: SiteFacts, shown: list[dict[str, Any]]) -> dict[str, Any]:
             "target_bps": facts.target_bps,
             "projected_bps": _by_class(facts.projected_bps),
             "without_room_bps": facts.without_room_bps,
+            "price": _by_class(facts.price),
             "measured_bps": facts.measured_bps,
         },
         "appliances": [

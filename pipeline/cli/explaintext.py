@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from pipeline.cli.common import bold, iso, say, si, table
+from pipeline.cli.sites import price_text
 from pipeline.cli.who import figures
 from pipeline.follow.lookup import CLASSES, Proximity
 from pipeline.replay.explanation import Explanation, Published
@@ -95,10 +96,11 @@ def _tell_sites(found: Explanation) -> None:
         able = "+".join(klass for klass, why in site.serves.items() if why is None) or "nothing"
         since = _time(site.eligible_told.at_ms) if site.eligible_told else "-"
         rates = (site.usable_bps, site.target_bps, sum(site.projected_bps), site.measured_bps)
-        rows.append([name, able, since, *(si(rate, "bps") for rate in rates), site.load])
+        price = price_text(site.price[CLASSES.index(answer.traffic_class)])
+        rows.append([name, able, since, *(si(rate, "bps") for rate in rates), site.load, price])
     say()
     header = ["site", "serves", "since", "usable", "target", "projected", "measured", "load"]
-    table(header, rows, right="   rrrr")
+    table([*header, "price"], rows, right="   rrrr r")
 
 
 def _tell_appliances(found: Explanation) -> None:

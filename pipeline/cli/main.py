@@ -36,6 +36,7 @@ COMMANDS: dict[str, Listed] = {
     "table": Listed(ASK, "table", "The steering table: prefix by prefix."),
     "groups": Listed(ASK, "groups", "Ranked sites and shares that prefixes point to."),
     "weights": Listed(ASK, "weights", "How each site spreads its load over its appliances."),
+    "sites": Listed(ASK, "sites", "How full each site is, and what its capacity costs."),
     "verdicts": Listed(ASK, "verdicts", "Every change of mind, with its reason."),
     "epochs": Listed(
         ASK, "epochs", "The last closed cut of each cell: hash, size, how far behind."

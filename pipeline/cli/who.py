@@ -10,7 +10,7 @@ from pipeline.errors import UsageError, WireError
 
 if TYPE_CHECKING:
     from pipeline.broker.settings import BrokerSettings
-    from pipeline.follow.lookup import Answer, Proximity
+    from pipeline.follow.lookup import Answer, PassedOver, Proximity, SiteShare
 
 
 class TrafficClass(StrEnum):
@@ -29,7 +29,8 @@ def command(
         TrafficClass, typer.Option("--class", help="Class of traffic.")
     ] = TrafficClass.VOD,
     why: Annotated[
-        bool, typer.Option("--why", help="Each site's proximity key; who was passed over and why.")
+        bool,
+        typer.Option("--why", help="Each site's proximity key, price, and why it was passed over."),
     ] = False,
     region: Annotated[
         str | None, typer.Option(help="As this region sees it; else the one that is nearest.")
@@ -93,19 +94,26 @@ def _tell(answer: "Answer", why: bool) -> None:
 
 
 def _tell_why(answer: "Answer") -> None:
-    ranked: list[tuple[int, str, int, str, Proximity | None]]
-    ranked = [(each.rank, each.site, each.share, each.reason, each.key) for each in answer.sites]
-    ranked += [(each.rank, each.site, 0, each.reason, each.key) for each in answer.passed_over]
-    ranked.sort(key=lambda each: (each[0] == 0, each[:2]))
+    from pipeline.cli.sites import price_text
+
+    ranked: list[SiteShare | PassedOver] = [*answer.sites, *answer.passed_over]
+    ranked.sort(key=lambda each: (each.rank == 0, each.rank, each.site))
+    serving = {each.site for each in answer.sites}
     rows = [
-        [rank or "-", site, "serves" if share else "passed over", reason, *figures(key)]
-        for rank, site, share, reason, key in ranked
+        [
+            *(each.rank or "-", each.site),
+            *("serves" if each.site in serving else "passed over", each.reason),
+            *(*figures(each.key), price_text(each.price)),
+        ]
+        for each in ranked
     ]
     say()
     header = ["rank", "site", "", "reason", "announced", "AS path", "MED", "RTT", "distance"]
-    table(header, rows, right="r    rrrr")
+    table([*header, "price"], rows, right="r    rrrrr")
     say()
     say("Ranked by: longest announced prefix, AS path, MED, RTT, distance, name; - was not needed.")
+    if any(each.price for each in ranked):
+        say("Served where cost + price is least; 1,000 is as far as an AS hop, 1 as a rank.")
 
 
 def figures(key: "Proximity | None") -> list[str]:

@@ -26,6 +26,7 @@ from typing import NamedTuple, TypeVar
 
 from xxhash import xxh3_64_intdigest
 
+from pipeline.follow.standing import site_price
 from pipeline.follow.table import CellTable, SteeringTable
 from pipeline.reasons import Reason
 from pipeline.wire.decode import decode
@@ -58,23 +59,27 @@ class ApplianceWeight(NamedTuple):
 
 
 class SiteShare(NamedTuple):
-    """One site that serves; `share` in ten-thousandths of the group's demand, `rank` from 1."""
+    """One site that serves; `share` in ten-thousandths of the group's demand, `rank` from 1;
+    `price` of its capacity (standing.py), None where the table does not tell."""
 
     site: str
     rank: int
     share: int
     reason: str
     key: Proximity
+    price: int | None
     appliances: tuple[ApplianceWeight, ...]
 
 
 class PassedOver(NamedTuple):
-    """One site that does not serve, and why; `rank` 0 and no key where it is not ranked."""
+    """One site that does not serve, and why; `rank` 0 and no key where it is not ranked; `price` as
+    of a SiteShare."""
 
     site: str
     rank: int
     reason: str
     key: Proximity | None
+    price: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,13 +233,14 @@ def who(
     for rank, choice in enumerate(best.group.sites, 1):
         share, why = choice.shares[index], given.pop(choice.site, None)
         key = _proximity(choice, around)
+        price = site_price(table, choice.site, best.cell.partition, index)
         if share:
             appliances = site_weights(table, choice.site, best.cell.partition)
             because = _served_because(rank, why)
-            sites.append(SiteShare(choice.site, rank, share, because, key, appliances))
+            sites.append(SiteShare(choice.site, rank, share, because, key, price, appliances))
         else:
-            passed.append(PassedOver(choice.site, rank, why or Reason.BEYOND_RANK, key))
-    passed += [PassedOver(site, 0, why, None) for site, why in given.items()]
+            passed.append(PassedOver(choice.site, rank, why or Reason.BEYOND_RANK, key, price))
+    passed += [PassedOver(site, 0, why, None, None) for site, why in given.items()]
     return Answer(
         address,
         traffic_class,

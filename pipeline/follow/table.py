@@ -1,7 +1,7 @@
 """The steering table as a follower holds it: what was published, and nothing in between.
 
-Idea. A cut's effects reach a follower as records on three topics, then its Epoch on a fourth. The
-follower keeps records back until it has read every table topic up to the end offsets that the
+Idea. A cut's effects reach a follower as records on the table topics, then its Epoch on another.
+The follower keeps records back until it has read every table topic up to the end offsets that the
 Epoch names, then applies them as one step: it never shows half of a cut. The hash over all live
 records is kept up with every step and compared with the Epoch's.
 

@@ -10,6 +10,7 @@ from pipeline.cell import Cell
 from pipeline.config import SteeringConfig
 from pipeline.decide.assignment import CLASSES, TOTAL
 from pipeline.decide.eligibility import ELIGIBLE, REASON_OF_STATUS
+from pipeline.decide.siteloads import published_price
 from pipeline.decide.sites import CLASS_NAMES, Load
 from pipeline.decide.weights import Spread
 from pipeline.replay.liveroutes import Route
@@ -97,9 +98,11 @@ class Facts:
         status = eligibility.status[site].tolist()
         told = self._told.get(("site", name), [])
         region = cell.regions.get(int(fleet.site_region[site]))
-        overflow = 0
+        overflow, price = 0, [0] * CLASSES
         if region is not None:
-            overflow = int(region.shares.sites.longer(len(fleet.sites)).overflow[site])
+            planned = region.shares.sites.longer(len(fleet.sites))
+            overflow = int(planned.overflow[site])
+            price = published_price(planned.price[site]).tolist()
         route = self._route(name, longest)
         return SiteFacts(
             site=name,
@@ -121,6 +124,7 @@ class Facts:
             target_bps=load.target_bps,
             projected_bps=tuple(self._projected_bps[site].tolist()),
             without_room_bps=overflow * 1000 // TOTAL,
+            price=tuple(price),
             measured_bps=int(self._measured_bps[site]),
             inventory=self.thing("site", name),
             links=tuple(self._link(link) for link in self._links(site)),

@@ -5,7 +5,8 @@ publishes anything, the records around the address are asked of the cell's ledge
 differ from those before, that is an entry. Entries of all cells, put in order of time, give the
 answer of each moment by the follower's own `who` (regions of several cells may hold a prefix). The
 answer changes where its sites, their shares or the appliances in use do; weights that drift and
-groups that get another name move nobody."""
+groups that get another name move nobody. How sites stand (steering.sites) moves nobody either and
+changes often, so it makes no entry: the last one has it as it was in the end."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from pipeline.replay.provenance import covering
 from pipeline.replay.sitefacts import SiteLoad
 from pipeline.wire.address import PREFIX_SIZE
 from pipeline.wire.headers import pack_cut
-from schemas.registry import LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES
+from schemas.registry import LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES, STEERING_SITES
 
 #: Table topic -> key -> value.
 Held = dict[str, dict[bytes, bytes]]
@@ -71,8 +72,14 @@ class Timeline:
         if fresh:
             held = _held(step.cell, self._prefixes)
         self._loads = loads_of(step.cell, _sites(held), step.config)
-        if not self.entries or (fresh and held != self.entries[-1].held):
+        if not self.entries or (fresh and _steers(held) != _steers(self.entries[-1].held)):
             self.entries.append(Entry(step.cut, held, self._loads, before))
+        elif fresh:
+            self.entries[-1] = replace(self.entries[-1], held=held)
+
+
+def _steers(held: Held) -> Held:
+    return {topic: records for topic, records in held.items() if topic != STEERING_SITES.name}
 
 
 def _held(cell: Cell, prefixes: list[bytes]) -> Held:
@@ -95,6 +102,7 @@ def _held(cell: Cell, prefixes: list[bytes]) -> Held:
         for choice in group_of(value).sites
     }
     ask(LB_WEIGHTS.name, sorted(sites))
+    ask(STEERING_SITES.name, sorted(sites))
     return held
 
 

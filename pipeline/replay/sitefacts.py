@@ -87,7 +87,8 @@ class PathFacts:
 class SiteFacts:
     """`serves`: class -> None, or why not; `admitted`: by operators, ten-thousandths; `drains`:
     what they ordered, as (id, record); `eligible`, `load`, `spread`: the verdicts that brought it
-    where it is, None where there never was one; by class in the order of CLASS_NAMES."""
+    where it is, None where there never was one; `price` as in steering.sites; by class in the
+    order of CLASS_NAMES."""
 
     site: str
     kind: str
@@ -105,6 +106,7 @@ class SiteFacts:
     target_bps: int
     projected_bps: tuple[int, ...]
     without_room_bps: int
+    price: tuple[int, ...]
     measured_bps: int
     inventory: Origin
     links: tuple[LinkFacts, ...]

@@ -17,7 +17,14 @@ from pipeline.cut import Cause, Cut
 from pipeline.effects import Effects
 from pipeline.wire.decode import decode
 from pipeline.wire.tablehash import MODULUS, record_hash
-from schemas.registry import INPUTS, LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES, TABLES
+from schemas.registry import (
+    INPUTS,
+    LB_WEIGHTS,
+    STEERING_GROUPS,
+    STEERING_PREFIXES,
+    STEERING_SITES,
+    TABLES,
+)
 from tests.cell_world import Followed, digest, fold, make_log, table_bytes
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +96,7 @@ def test_l4_the_deltas_come_to_the_full_table_and_its_hash(seed: int) -> None:
         assert effects.epoch.prefixes == len(follower.held[STEERING_PREFIXES.name])
         assert effects.epoch.groups == len(follower.held[STEERING_GROUPS.name])
         assert effects.epoch.sites == len(follower.held[LB_WEIGHTS.name])
+        assert effects.epoch.loads == len(follower.held[STEERING_SITES.name])
     for topic in TABLES:
         assert dict(cell.published_records(topic.name)) == follower.held[topic.name]
         assert not reconcile(cell, topic.name, follower.held[topic.name])
@@ -150,6 +158,8 @@ def test_what_names_something_is_sent_after_it_and_removed_before_it(seed: int) 
         (STEERING_PREFIXES.name, False),
         (STEERING_PREFIXES.name, True),
         (STEERING_GROUPS.name, True),
+        (STEERING_SITES.name, False),
+        (STEERING_SITES.name, True),
     ]
     for _, effects in folded(seed):
         kinds = [

@@ -19,7 +19,14 @@ from pipeline.snapshot.seal import opened, sealed
 from pipeline.state.codec import Packed, pack, unpack
 from pipeline.wire.rows import Refused, TopicRows
 from pipeline.wire.tablehash import MODULUS, record_hash
-from schemas.registry import INPUTS, LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES, TABLES
+from schemas.registry import (
+    INPUTS,
+    LB_WEIGHTS,
+    STEERING_GROUPS,
+    STEERING_PREFIXES,
+    STEERING_SITES,
+    TABLES,
+)
 
 NAMES = [f"k{number}" for number in range(10)]
 #: What goes on changing when all is calm: the others would show what was left by somebody late.
@@ -137,7 +144,9 @@ def step(cell: Cell, rows: Mapping[str, TopicRows], cut: Cut, config: SteeringCo
             touched |= cell.numbers.keys() | cell.decided.keys()
     tables, verdicts = _decide(cell, touched, config)
     draft.table_hash = cell.table_hash
-    draft.sites, draft.groups, draft.prefixes = (len(cell.table[one.name]) for one in TABLES)
+    draft.sites, draft.groups, draft.prefixes, draft.loads = (
+        len(cell.table[one.name]) for one in TABLES
+    )
     return Effects(tables=list(tables), verdicts=verdicts, refused=refused, epoch=draft)
 
 
@@ -164,6 +173,7 @@ def _decide(
     version, verdicts = running["version"], []
     weights: list[Record] = []
     prefixes: list[Record] = []
+    sites: list[Record] = []
     for name in sorted(touched):
         number, before = cell.numbers.get(name), cell.decided.get(name)
         if number is None:
@@ -181,6 +191,8 @@ def _decide(
             LB_WEIGHTS.name, key, None if after is None else b"%d" % (after * version)
         )
         prefixes += cell.put(STEERING_PREFIXES.name, key.rjust(17, b"_") + b"eu", group)
+        load = None if after is None else b"%d" % (after // 10 * version)
+        sites += cell.put(STEERING_SITES.name, key, load)
     groups: list[Record] = []
     for number in range(max(GROUPS.values())):
         members = [
@@ -190,7 +202,7 @@ def _decide(
         ]
         key = f"{cell.partition}:g{number}".encode()
         groups += cell.put(STEERING_GROUPS.name, key, ",".join(members).encode() or None)
-    return [*weights, *groups, *prefixes], verdicts
+    return [*weights, *groups, *prefixes, *sites], verdicts
 
 
 def reconcile(cell: Cell, topic: str, held: Mapping[bytes, bytes]) -> list[Record]:

@@ -89,9 +89,9 @@ def test_what_a_fleet_costs_is_on_the_line_through_its_cells() -> None:
     # 20,000 x 0.01 + 1,200,000 x 0.0001 + 1,000,000 x 0.001 + 10 x 5
     assert line.fleet_ms() == pytest.approx(200 + 120 + 1000 + 50)
     # a tenth of it is 137 ms, of which 100 are plays: 963 may be
-    assert line.headroom() == {
-        "appliances": 44.1, "prefixes": 72.9, "plays_per_s": 9.6, "all": 7.5
-    }  # fmt: skip
+    # a slope has other last bits on another machine, and what is told is rounded to a tenth
+    times = {"appliances": 44.15, "prefixes": 72.92, "plays_per_s": 9.63, "all": 7.54}
+    assert line.headroom() == pytest.approx(times, abs=0.06)
 
 
 def test_the_fleet_benchmark_says_what_it_needs_and_what_breaks_first() -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from pipeline.cli.main import app
 from pipeline.follow import follower
 from pipeline.follow.table import SteeringTable
-from tests.follow_world import World, choice, group, group_id, prefix, weights
+from tests.follow_world import World, choice, group, group_id, load, prefix, weights
 
 BROKER = ["--broker", "127.0.0.1:9"]
 
@@ -22,6 +22,18 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         [
             weights("eu", "ams", a1=6000, a2=4000),
             weights("eu", "fra", f1=10000),
+            load("eu", "ams", "SPILLING", 1_002_001, 0, 0, vod_bps=1_000_000_000),
+            load(
+                "eu",
+                "fra",
+                "OVERFLOWING",
+                0,
+                -1,
+                0,
+                vod_bps=1_200_000_000,
+                over_bps=200_000_000,
+            ),
+            load("eu", "lhr", "ROOM", 0, 0, 0, vod_bps=250_000_000),
             group(
                 "eu",
                 1,
@@ -84,6 +96,7 @@ def test_who_why_adds_the_proximity_keys() -> None:
         "distance_km": 360,
     }
     assert answer["passed_over"][0]["key"]["distance_km"] == 480
+    assert [each["price"] for each in answer["sites"]] == [1_002_001, 0]
 
 
 def test_who_for_a_person_lines_up_sites_and_appliances() -> None:
@@ -100,11 +113,12 @@ def test_who_for_a_person_lines_up_sites_and_appliances() -> None:
 
 def test_who_why_for_a_person_says_every_sites_reason_and_key() -> None:
     shown = ask("who", "203.0.113.7", "--why", "--class", "live").stdout.splitlines()
-    assert [line.split() for line in shown[6:9]] == [
-        ["1", "ams", "passed", "over", "class_not_served", "203.0.113.0/24", "2", "10", "-", "-"],
-        ["2", "fra", "serves", "spill_over", "203.0.0.0/16", "3", "-", "-", "360", "km"],
-        ["3", "lhr", "passed", "over", "beyond_rank", "-", "3", "-", "-", "480", "km"],
+    assert [" ".join(line.split()) for line in shown[6:9]] == [
+        "1 ams passed over class_not_served 203.0.113.0/24 2 10 - - 0",
+        "2 fra serves spill_over 203.0.0.0/16 3 - - 360 km no room anywhere",
+        "3 lhr passed over beyond_rank - 3 - - 480 km 0",
     ]
+    assert "cost + price" in shown[-1]
 
 
 def test_who_says_no_with_status_1_and_nothing_on_stdout() -> None:
@@ -130,6 +144,24 @@ def test_weights_for_a_person_name_each_site_once() -> None:
         "           a2          40.00 %  UP     reported_ok",
         "fra     1  f1         100.00 %  UP     reported_ok",
     ]
+
+
+def test_sites_are_told_the_fullest_first() -> None:
+    assert [" ".join(line.split()) for line in ask("sites").stdout.splitlines()] == [
+        "site region cut state of target target vod live game no room price",
+        "fra eu 1 OVERFLOWING 120% 1 Gbps 1.2 Gbps 0 bps 0 bps 200 Mbps no room anywhere",
+        "ams eu 1 SPILLING 100% 1 Gbps 1 Gbps 0 bps 0 bps - 1,002,001",
+        "lhr eu 1 ROOM 25% 1 Gbps 250 Mbps 0 bps 0 bps - 0",
+    ]
+    (ams,) = lines(ask("sites", "ams", "--json"))
+    assert (ams["state"], ams["load_bps"]["vod"], ams["price"]["vod"]) == (
+        "SPILLING",
+        1_000_000_000,
+        1_002_001,
+    )
+    assert [each["site"] for each in lines(ask("sites", "--full", "--json"))] == ["fra", "ams"]
+    assert ask("sites", "lhr", "--full").stdout == "all of 1 have room\n"
+    assert ask("sites", "nowhere").exit_code == 1
 
 
 def test_table_prints_prefixes_in_address_order_with_their_sites() -> None:

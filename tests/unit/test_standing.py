@@ -112,24 +112,26 @@ async def test_what_a_zombie_wrote_is_written_over(cell: Cell, behind: bool) -> 
     stands = standing(topics)
     whole, wanted = everything(cell), published(cell)
     await stands.wrote(topics.put(OWN, whole), OWN)
-    for topic in (LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES):
+    for topic in TABLES:
         key = next(iter(wanted[topic.name]))
         rubbish = [(key, b"stale"), (b"long gone", b"stale")]
         topics.put(OTHERS, [Record(topic.name, *one) for one in rubbish])
     if behind:
         await stands.look(OWN)
     else:
-        await stands.wrote(topics.put(OWN, whole[-1:] + whole[:1] + _of(whole)), OWN)
+        await stands.wrote(topics.put(OWN, _some_of(whole)), OWN)
     assert stands.verified is None  # no snapshot says that the topics are right
     corrections = stands.corrections(cell)
     await stands.wrote(topics.put(OWN, corrections), OWN)
     assert {topic: topics.held(topic) for topic in wanted} == wanted
     assert stands.verified is not None
-    assert len(corrections) == (6 if behind else 4)  # two of them we wrote again ourselves
+    assert len(corrections) == (8 if behind else 6)  # two of them we wrote again ourselves
 
 
-def _of(records: list[Record]) -> list[Record]:
-    return [one for one in records if one.topic == STEERING_GROUPS.name][:1]
+def _some_of(records: list[Record]) -> list[Record]:
+    """The first of two topics and the last of the others."""
+    found = [[one for one in records if one.topic == topic.name] for topic in TABLES]
+    return [of_topic[-(nth > 1)] for nth, of_topic in enumerate(found)]
 
 
 async def test_a_batch_that_was_sent_twice_is_ours(cell: Cell) -> None:
