@@ -86,6 +86,8 @@ class Reason(StrEnum):
     UNDRAINED = "undrained"  # comes back, evenly as well
     PLAYS_STALL = "plays_stall"  # those it serves stall, those of its peers do not
     DIVIDED = "divided"  # another part of a site that several regions share
+    PLAYS_LEAVE = "plays_leave"  # sessions fail over from it, those of its peers do not
+    RETRANSMITS = "retransmits"  # it sends many packets again, its peers do not
     # demand
     FLASH_CROWD = "flash_crowd"  # many more at once, beyond what chance makes
     REPORTS_LOST = "reports_lost"  # plays cease, and the bytes go on: nobody has left

@@ -28,7 +28,8 @@ import numpy.typing as npt
 
 from pipeline.config import SteeringConfig
 from pipeline.decide.outliers import EJECTED, outliers
-from pipeline.decide.stalls import stalling
+from pipeline.decide.resends import resending
+from pipeline.decide.stalls import suffering
 from pipeline.decide.transitions import NEXT_REASON, NEXT_STATE, PROMOTIONS, Signal
 from pipeline.effects import VerdictRow
 from pipeline.reasons import Reason
@@ -173,13 +174,16 @@ def _signals(
     below_ms = now_ms - health.below_since_ms
     relieved = (health.below_since_ms > 0) & (below_ms >= limits.saturated_leave_after_ms)
     taking = fresh & fleet.live_appliances() & _in(health.state, *_SERVING)
+    stalling, abandoned = suffering(health, plays, fleet, taking, now_ms, config)
     recovered = fresh & (health.good_run >= limits.recover_reports)
     signals = {
         Signal.FAILED_REPORT: (fresh & (service == Service.FAILED)) | health.failed_seen,
         Signal.SILENT: overdue & (not health.blind),
         Signal.ERRORS: fresh & (health.bad_run >= limits.error_reports),
         Signal.OUTLIER: outliers(health, fleet, taking, config),
-        Signal.STALLS: stalling(health, plays, fleet, taking, now_ms, config),
+        Signal.STALLS: stalling,
+        Signal.LEFT: abandoned,
+        Signal.RESENDS: resending(health, fleet, taking, config),
         Signal.DRAIN_REPORT: fresh & (service == Service.DRAINING),
         Signal.FILL_REPORT: fresh & (service == Service.FILLING),
         Signal.FIRST_REPORT: says_ok & never & (health.good_run > 0),
@@ -266,12 +270,9 @@ def _detail(
         case Signal.ERRORS:
             bad_run = health.bad_run[row]
             return f"{errors} of {requests} requests failed, {bad_run} bad reports in a row"
-        case Signal.OUTLIER:
-            return f"{errors} of {requests} requests failed, clearly more than at its peers"
-        case Signal.STALLS:
-            plays_told, wanted, missed = (int(one[row]) for one in plays.recent(now_ms))
-            share = 100 * missed / max(wanted, 1)
-            return f"{share:.0f} % missed in {plays_told} plays, clearly more than at its peers"
+        case Signal.OUTLIER | Signal.STALLS | Signal.LEFT | Signal.RESENDS:
+            how_much = _against_peers(signal, health, plays, row, now_ms)
+            return f"{how_much}, clearly more than at its peers"
         case Signal.HELD:
             return f"penalty {penalty}, held until it is below {limits.penalty_reuse}"
         case Signal.RECOVERED:
@@ -288,3 +289,17 @@ def _detail(
                 return f"reported DRAINING, within {left_ms / 1000:.1f} s"
             failed = signal is Signal.FAILED_REPORT  # perhaps not in its newest report
             return f"reported {(Service.FAILED if failed else Service(health.service[row])).name}"
+
+
+def _against_peers(signal: Signal, health: Health, plays: Plays, row: int, now_ms: int) -> str:
+    """What is so much more at an appliance than at its peers."""
+    told, left, wanted, missed = (int(one[row]) for one in plays.recent(now_ms))
+    match signal:
+        case Signal.STALLS:
+            return f"{100 * missed / max(wanted, 1):.0f} % missed in {told} plays"
+        case Signal.LEFT:
+            return f"{left} of {told} plays failed over"
+        case Signal.RESENDS:
+            return f"{health.resent[row]:.1f} retransmits a request"
+        case _:
+            return f"{health.errors[row]} of {health.requests[row]} requests failed"

@@ -24,7 +24,12 @@ from pipeline.state.ids import Bool, Int64
 MARGIN = 0.05
 #: By the code of a Reason: whether it takes out for what is done to others.
 EJECTED = np.zeros(len(REASONS), dtype=np.bool_)
-EJECTED[[CODE[Reason.OUTLIER], CODE[Reason.PLAYS_STALL]]] = True
+EJECTED[
+    [
+        *(CODE[Reason.OUTLIER], CODE[Reason.PLAYS_STALL]),
+        *(CODE[Reason.PLAYS_LEAVE], CODE[Reason.RETRANSMITS]),
+    ]
+] = True
 
 
 def outliers(health: Health, fleet: Fleet, serving: Bool, config: SteeringConfig) -> Bool:

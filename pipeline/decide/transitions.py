@@ -20,15 +20,17 @@ class Signal(IntEnum):
     ERRORS = 2  # error_reports reports in a row with too many errors
     OUTLIER = 3  # more of its requests fail than at its peers, clearly, by its own reports
     STALLS = 4  # its plays stall more than those of its peers, clearly, by what players say
-    DRAIN_REPORT = 5  # it says DRAINING
-    FILL_REPORT = 6  # it says FILLING
-    HELD = 7  # it would be promoted, were it not for its penalty
-    FIRST_REPORT = 8  # its first report ever says OK
-    RECOVERED = 9  # recover_reports good reports in a row; whoever was ejected, in its time
-    OK_REPORT = 10  # it says OK
-    RAMP_DONE = 11  # slow start is over
-    OVER_TARGET = 12  # load at or above saturated_enter
-    RELIEVED = 13  # load below saturated_leave for saturated_leave_after_ms
+    LEFT = 5  # sessions fail over from it more than from its peers, clearly, by what players say
+    RESENDS = 6  # it sends more packets again than its peers, clearly, by its own reports
+    DRAIN_REPORT = 7  # it says DRAINING
+    FILL_REPORT = 8  # it says FILLING
+    HELD = 9  # it would be promoted, were it not for its penalty
+    FIRST_REPORT = 10  # its first report ever says OK
+    RECOVERED = 11  # recover_reports good reports in a row; whoever was ejected, in its time
+    OK_REPORT = 12  # it says OK
+    RAMP_DONE = 13  # slow start is over
+    OVER_TARGET = 14  # load at or above saturated_enter
+    RELIEVED = 15  # load below saturated_leave for saturated_leave_after_ms
 
 
 PROMOTIONS = (Signal.FIRST_REPORT, Signal.RECOVERED, Signal.OK_REPORT, Signal.RAMP_DONE)
@@ -41,6 +43,8 @@ _CHANGES: dict[ApplianceState, dict[Signal, tuple[ApplianceState, Reason]]] = {
         _G.ERRORS: (_S.DOWN, _R.ERROR_RATE),
         _G.OUTLIER: (_S.DOWN, _R.OUTLIER),
         _G.STALLS: (_S.DOWN, _R.PLAYS_STALL),
+        _G.LEFT: (_S.DOWN, _R.PLAYS_LEAVE),
+        _G.RESENDS: (_S.DOWN, _R.RETRANSMITS),
         _G.DRAIN_REPORT: (_S.DRAINING, _R.REPORTED_DRAINING),
         _G.FILL_REPORT: (_S.FILLING, _R.REPORTED_FILLING),
         _G.OVER_TARGET: (_S.SATURATED, _R.SATURATED),
@@ -51,6 +55,8 @@ _CHANGES: dict[ApplianceState, dict[Signal, tuple[ApplianceState, Reason]]] = {
         _G.ERRORS: (_S.DOWN, _R.ERROR_RATE),
         _G.OUTLIER: (_S.DOWN, _R.OUTLIER),
         _G.STALLS: (_S.DOWN, _R.PLAYS_STALL),
+        _G.LEFT: (_S.DOWN, _R.PLAYS_LEAVE),
+        _G.RESENDS: (_S.DOWN, _R.RETRANSMITS),
         _G.DRAIN_REPORT: (_S.DRAINING, _R.REPORTED_DRAINING),
         _G.FILL_REPORT: (_S.FILLING, _R.REPORTED_FILLING),
         _G.HELD: (_S.PROBATION, _R.FLAPPING),
@@ -62,6 +68,8 @@ _CHANGES: dict[ApplianceState, dict[Signal, tuple[ApplianceState, Reason]]] = {
         _G.ERRORS: (_S.DOWN, _R.ERROR_RATE),
         _G.OUTLIER: (_S.DOWN, _R.OUTLIER),
         _G.STALLS: (_S.DOWN, _R.PLAYS_STALL),
+        _G.LEFT: (_S.DOWN, _R.PLAYS_LEAVE),
+        _G.RESENDS: (_S.DOWN, _R.RETRANSMITS),
         _G.DRAIN_REPORT: (_S.DRAINING, _R.REPORTED_DRAINING),
         _G.HELD: (_S.FILLING, _R.FLAPPING),
         _G.OK_REPORT: (_S.PROBATION, _R.REPORTED_OK),
@@ -79,6 +87,8 @@ _CHANGES: dict[ApplianceState, dict[Signal, tuple[ApplianceState, Reason]]] = {
         _G.ERRORS: (_S.DOWN, _R.ERROR_RATE),
         _G.OUTLIER: (_S.DOWN, _R.OUTLIER),
         _G.STALLS: (_S.DOWN, _R.PLAYS_STALL),
+        _G.LEFT: (_S.DOWN, _R.PLAYS_LEAVE),
+        _G.RESENDS: (_S.DOWN, _R.RETRANSMITS),
         _G.DRAIN_REPORT: (_S.DRAINING, _R.REPORTED_DRAINING),
         _G.FILL_REPORT: (_S.FILLING, _R.REPORTED_FILLING),
         _G.RELIEVED: (_S.UP, _R.RELIEVED),
@@ -117,6 +127,8 @@ _STAYS: dict[ApplianceState, tuple[Signal, ...]] = {
         _G.ERRORS,
         _G.OUTLIER,
         _G.STALLS,
+        _G.LEFT,
+        _G.RESENDS,
         _G.DRAIN_REPORT,
         _G.FILL_REPORT,
         _G.FIRST_REPORT,
@@ -139,6 +151,8 @@ _STAYS: dict[ApplianceState, tuple[Signal, ...]] = {
         _G.ERRORS,
         _G.OUTLIER,
         _G.STALLS,
+        _G.LEFT,
+        _G.RESENDS,
         _G.FILL_REPORT,
         _G.FIRST_REPORT,
         _G.OK_REPORT,
@@ -150,6 +164,8 @@ _STAYS: dict[ApplianceState, tuple[Signal, ...]] = {
         _G.SILENT,
         _G.OUTLIER,
         _G.STALLS,
+        _G.LEFT,
+        _G.RESENDS,
         _G.FILL_REPORT,
         _G.OK_REPORT,
         _G.RAMP_DONE,

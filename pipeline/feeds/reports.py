@@ -259,7 +259,8 @@ class LinkReport(Report):
 
 
 class PlayReport(Report):
-    """What a player reports of one session; `bytes` received since its last event."""
+    """What a player reports of one session; `bytes` received since its last event from `appliance`;
+    FAILOVER: it left that one by itself, since it did not answer or failed."""
 
     topic, name = PLAY_EVENTS, "PlayEvent"
     session: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]

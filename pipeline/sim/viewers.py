@@ -133,7 +133,7 @@ class Viewers:
         kind = np.full(count, HEARTBEAT)
         kind[switch] = BITRATE
         kind[stall] = STALL
-        kind[lost] = FAILOVER
+        kind[lost] = np.where(at[lost] >= 0, FAILOVER, STALL)  # who had none has left none
         kind[ended] = STOP
         kind[fresh] = START
         again = draw[1] < np.where(USABLE[service] == 0, _DRAIN, _RESTEER)
@@ -141,10 +141,10 @@ class Viewers:
         before = at.copy()
         self.appliance[due[ask]] = self._steer(due[ask])
         changed = self.appliance[due]
-        served = np.where(lost | fresh, changed, before)
+        served = np.where(fresh | (before < 0), changed, before)  # FAILOVER names what it left
         gone = (at_ms - self.last_ms[due]).astype(np.int64)
         stalled = np.where(kind == STALL, (draw[2] * 3000).astype(np.int64), 0)
-        stalled = np.where(kind == FAILOVER, np.minimum(gone, 400), stalled)
+        stalled = np.where(lost, np.minimum(gone, 400), stalled)
         bitrate = self.bitrate_bps[due]
         received = np.where(fresh, 0, bitrate * np.maximum(gone - stalled, 0) // 8000)
         columns: Events = {

@@ -91,6 +91,7 @@ _COLUMNS: dict[str, tuple[type[np.generic], float]] = {
     "errors": (np.int64, 0),
     "ttfb_ms": (np.int64, 0),
     "retransmits": (np.int64, 0),
+    "resent": (np.float64, 0),
     "drain_by_ms": (np.int64, 0),
     "drain_from_share": (np.int64, 0),
     "good_run": (np.int64, 0),
@@ -130,6 +131,7 @@ class Health:
     errors: Int64
     ttfb_ms: Int64
     retransmits: Int64
+    resent: Float64  # retransmits a request, smoothed
     drain_by_ms: Int64  # when it wants to have no load any more; 0: at once
     drain_from_share: Int64  # of its capacity, ten-thousandths, when it came to be DRAINING
     good_run: Int64  # reports in a row that were good, and bad
@@ -240,7 +242,9 @@ class Health:
         measured = np.minimum(news["egress_bps"] / capacity, UTILISATION_MAX)
         busiest = np.maximum(measured, np.maximum(news["disk"], news["cpu"]))
         first = self.heard_ms[rows] == 0
-        for smoothed, value in ((self.utilisation, measured), (self.load, busiest)):
+        resent = news["retransmits"] / np.maximum(news["requests"], 1)
+        smoothing = (self.utilisation, measured), (self.load, busiest), (self.resent, resent)
+        for smoothed, value in smoothing:
             before = smoothed[rows]
             smoothed[rows] = np.where(first, value, before + (value - before) * SMOOTHING)
         enough = news["requests"] >= config.health.requests_min

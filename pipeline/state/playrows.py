@@ -15,6 +15,7 @@ from pipeline.wire.address import halves
 
 #: What a stall kept from a play counts for so much of it: more is no report of a heartbeat's time.
 STALL_MAX_MS = 60_000
+FAILOVER = 5  # of PlayEventKind
 _U64 = np.uint64
 # A key: region from bit 49 up; bit 48 for IPv4; below it the block's bits.
 _REGION, _V4, _BLOCK_BITS = _U64(49), _U64(1) << _U64(48), (_U64(1) << _U64(48)) - _U64(1)
@@ -23,9 +24,11 @@ _MAPPED = _U64(0xFFFF)
 
 class PlayRows(NamedTuple):
     """Accepted plays as columns, for all that fold them: `appliance` is the fleet's id, -1 for a
-    name that it does not know; bytes received and wanted."""
+    name that it does not know; whether they left it by themselves (FAILOVER); bytes received and
+    wanted."""
 
     appliance: Int32
+    left: Bool
     received: Int64
     wanted: Int64
     at_ms: Int64
@@ -34,8 +37,9 @@ class PlayRows(NamedTuple):
 def play_rows(frame: pl.DataFrame, kept: Bool | slice, fleet: Fleet) -> PlayRows:
     """The rows `kept` of a frame of PlayEvent."""
     row = fleet.appliances.index(frame.get_column("appliance"))[kept]
+    left = frame.get_column("event").to_physical().to_numpy()[kept] == FAILOVER
     received, at_ms = (frame.get_column(name).to_numpy()[kept] for name in ("bytes", "at_ms"))
-    return PlayRows(row, received, wanted_bytes(frame)[kept], at_ms)
+    return PlayRows(row, left, received, wanted_bytes(frame)[kept], at_ms)
 
 
 def wanted_bytes(frame: pl.DataFrame) -> Int64:

@@ -1,14 +1,14 @@
 """What plays say of the appliances that serve them: how much was wanted of each, how much came.
 
 Idea: an appliance that lies or does not know how it is doing is known to those whom it serves.
-Three sums per appliance in a ring of time buckets are enough to compare it with its peers, and to
+Four sums per appliance in a ring of time buckets are enough to compare it with its peers, and to
 know what a site is asked for, which no appliance can say (one that is asked for more than it can
 send reports what it sends).
 Rule: rows go by their own time into buckets of BUCKET_MS. A stall is missed: its time at the play's
 bitrate (state/demand.py). `recent` is what all buckets of the ring hold, `wanted_bps` what the
 complete ones do. What is older than the ring has no effect (state/demand.py counts it).
-Not used: FAILOVER names the appliance a session came to, not the one it left; startup, since who
-has just come back serves nothing but starts.
+A session that fails over left the appliance that its event names. Not used: startup, since who has
+just come back serves nothing but starts.
 """
 
 import numpy as np
@@ -21,14 +21,15 @@ from pipeline.state.playrows import PlayRows
 #: Heartbeats come every 10 s (simulated) to 30 s (CMCD's default): half a minute of them, in
 #: buckets short enough that what has just begun outweighs what was.
 BUCKET_MS, BUCKETS = 10_000, 4
-_SUMS = ("plays", "wanted", "missed")
+_SUMS = ("plays", "left", "wanted", "missed")
 
 
 class Plays:
     """Sums by the fleet's appliance id (`sync` brings them to its length), in bytes; bucket number
     % BUCKETS is a bucket's slot."""
 
-    plays: Int64  # [BUCKETS, n]: events that brought or missed anything
+    plays: Int64  # [BUCKETS, n]: events that brought or missed anything, or left
+    left: Int64  # of these events, those of sessions that failed over from it
     wanted: Int64
     missed: Int64  # of what was wanted
 
@@ -61,25 +62,26 @@ class Plays:
         """Take over accepted plays."""
         self.sync(fleet)
         self._turn(now_ms)
-        row, received, wanted, at_ms = told
+        row, left, received, wanted, at_ms = told
         bucket = np.minimum(at_ms, now_ms) // BUCKET_MS
         counted = np.flatnonzero(
-            (row >= 0) & (wanted > 0) & (bucket > now_ms // BUCKET_MS - BUCKETS)
+            (row >= 0) & ((wanted > 0) | left) & (bucket > now_ms // BUCKET_MS - BUCKETS)
         )
         size = self.plays.shape[1]
         place = bucket[counted] % BUCKETS * size + row[counted]
         amount = wanted[counted]
         missed = amount - received[counted]
-        stalled = np.flatnonzero(missed)
+        stalled, gone = np.flatnonzero(missed), np.flatnonzero(left[counted])
         self.plays += np.bincount(place, minlength=BUCKETS * size).reshape(BUCKETS, size)
+        np.add.at(self.left.reshape(-1), place[gone], 1)
         np.add.at(self.wanted.reshape(-1), place, amount)
         np.add.at(self.missed.reshape(-1), place[stalled], missed[stalled])
 
-    def recent(self, now_ms: int) -> tuple[Int64, Int64, Int64]:
-        """(plays, wanted, missed) int64[n] each, over the ring as of `now_ms`."""
+    def recent(self, now_ms: int) -> tuple[Int64, Int64, Int64, Int64]:
+        """(plays, left, wanted, missed) int64[n] each, over the ring as of `now_ms`."""
         live = self._held > now_ms // BUCKET_MS - BUCKETS
-        plays, wanted, missed = (getattr(self, name)[live].sum(axis=0) for name in _SUMS)
-        return plays, wanted, missed
+        plays, left, wanted, missed = (getattr(self, name)[live].sum(axis=0) for name in _SUMS)
+        return plays, left, wanted, missed
 
     def wanted_bps(self, now_ms: int) -> Int64:
         """int64[n]: what plays want of each appliance, over the complete buckets."""

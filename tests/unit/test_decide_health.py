@@ -57,6 +57,15 @@ def viewers(
     return told
 
 
+def leaving(world: HealthWorld, failed: dict[str, int]) -> list[tuple[str, dict]]:
+    """So many sessions that fail over from each."""
+    return [
+        play("20.0.0.1", world.now_ms, appliance=name, event="FAILOVER")
+        for name, count in failed.items()
+        for _ in range(count)
+    ]
+
+
 # The table
 
 
@@ -92,6 +101,10 @@ def provoke(  # noqa: C901 (one case a signal)
             health.errors[0] = 400
         case Signal.STALLS:
             world.watch(*viewers(world, 12, {"a0": 0.5}))
+        case Signal.LEFT:
+            world.watch(*viewers(world, 12, {}), *leaving(world, {"a0": 20}))
+        case Signal.RESENDS:
+            health.resent[0] = 40.0
         case Signal.DRAIN_REPORT:
             health.service[0] = Service.DRAINING
         case Signal.FILL_REPORT:
@@ -493,6 +506,77 @@ def test_who_was_taken_out_comes_back_in_its_time_and_later_each_time() -> None:
     assert out_s == [30, 60, 90, 120]
 
 
+# What sessions leave
+
+
+def left(failed: dict[str, int], appliances: int = 12, plays: int = 60) -> list[VerdictRow]:
+    """What comes of so many sessions that fail over from appliances that say they are well."""
+    world = up(appliances)
+    world.watch(*viewers(world, appliances, {}, plays), *leaving(world, failed))
+    return world.cut(*(report(f"a{n}") for n in range(appliances)), after_ms=1_000)
+
+
+def test_an_appliance_that_sessions_leave_is_taken_out_before_it_falls_silent() -> None:
+    verdicts = left({"a3": 12, "a5": 1})
+    assert [one.entity for one in verdicts] == ["a3"]
+    assert moved(verdicts) == [("UP", "DOWN", Reason.PLAYS_LEAVE)]
+    assert verdicts[0].detail == "12 of 72 plays failed over, clearly more than at its peers"
+    assert moved(left({"a0": 12}, appliances=2)) == moved(verdicts)
+
+
+def test_sessions_that_leave_everywhere_or_by_chance_are_laid_to_no_appliance() -> None:
+    assert left({f"a{n}": 30 for n in range(12)}) == []
+    assert left({"a0": 60}, appliances=1) == []
+    assert left({"a3": 4}, plays=5) == []  # nearly half, of nine
+    assert left({"a3": 6}, plays=100) == []  # more than one in twenty, by chance
+    assert len(left({"a3": 12}, plays=100)) == 1
+    assert left({"a3": 45}, plays=1_000) == []  # certain, and one in twenty-three
+
+
+def test_sessions_that_leave_what_refuses_them_by_its_own_word_are_left_to_the_weights() -> None:
+    world = up(12)
+    world.cut(*(report(f"a{n}", errors=60 if n == 3 else 0) for n in range(12)), after_ms=1)
+    world.watch(*viewers(world, 12, {}), *leaving(world, {"a3": 30}))
+    assert Reason.PLAYS_LEAVE not in {one.reason for one in world.cut(after_ms=1_000)}
+
+
+# What is sent again
+
+
+def resent(
+    world: HealthWorld, a3: int, others: int = 3, reports: int = 3, **fields: float
+) -> list[VerdictRow]:
+    """Reports of 1000 requests each, with so many retransmits."""
+    found = []
+    for _ in range(reports):
+        told = [
+            report(f"a{n}", retransmits=a3 if n == 3 else others, **(fields if n == 3 else {}))
+            for n in range(12)
+        ]
+        found += world.cut(*told, after_ms=5_000)
+    return found
+
+
+def test_an_appliance_that_sends_much_again_is_taken_out_at_its_second_such_report() -> None:
+    world = up(12)
+    assert resent(world, 16_000, reports=1) == []
+    verdicts = resent(world, 16_000, reports=1)
+    assert [one.entity for one in verdicts] == ["a3"]
+    assert moved(verdicts) == [("UP", "DOWN", Reason.RETRANSMITS)]
+    assert verdicts[0].detail == "7.0 retransmits a request, clearly more than at its peers"
+
+
+def test_what_all_send_again_or_little_or_under_load_is_laid_to_no_appliance() -> None:
+    assert resent(up(12), 20_000, others=20_000) == []
+    assert resent(up(12), 20_000, others=6_000) == []  # three times as much
+    assert resent(up(12), 4_000) == []  # a thousand times as much, of 0.4 % of the packets
+    busy = up(12)
+    busy.health.load[3] = 1.0
+    assert Reason.RETRANSMITS not in {one.reason for one in resent(busy, 20_000, disk=1.0)}
+    few = up(12)
+    assert resent(few, 2_000, requests=99) == []
+
+
 # Silence of many
 
 
@@ -625,6 +709,7 @@ def test_every_reason_of_the_table_can_be_given() -> None:
         *(Reason.REPORTED_FILLING, Reason.FIRST_REPORT, Reason.SILENT, Reason.ERROR_RATE),
         *(Reason.SATURATED, Reason.RELIEVED, Reason.SLOW_START, Reason.PROMOTED),
         *(Reason.FLAPPING, Reason.OUTLIER, Reason.PLAYS_STALL),
+        *(Reason.PLAYS_LEAVE, Reason.RETRANSMITS),
     }
 
 

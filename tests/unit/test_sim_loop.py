@@ -114,6 +114,10 @@ def test_a_lost_site_is_dead_at_once_and_unrouted_after_the_hold_time() -> None:
         (Fault("link_cut", 10, 20, {"sites": 1, "left": 0.3}), lambda now: now.link.min() == 0.3),
         (Fault("slow_disk", 10, 20, {"left": 0.2}), lambda now: (now.disk == 0.2).sum() == 8),
         (
+            Fault("bad_cable", 10, 20, {"every": 4, "loss": 0.02}),
+            lambda now: (now.cable == 0.02).sum() == 10,
+        ),
+        (
             Fault("peer_flap", 10, 20, {"sites": 1, "isp": 0, "down_s": 4, "up_s": 6}),
             lambda now: (~now.session).sum() == 1,
         ),
@@ -406,3 +410,22 @@ def test_the_world_is_bought_for_its_peak() -> None:
 
 def test_ours_stands_first_in_the_table() -> None:
     assert next(iter(POLICIES)) == "edgesteer"
+
+
+def test_what_a_bad_cable_loses_is_sent_again_and_missed() -> None:
+    layout = small()
+    world, table = settled(
+        layout, quiet(Fault("bad_cable", 0, 60, {"every": 4, "loss": 0.05}), load=0.4)
+    )
+    reporter = Reporter(world, 1, 0)
+    bad = np.arange(len(layout.site)) % 4 == 0
+    for second in range(10):
+        seen = world.step(second, table)
+        reporter.measure(second, seen)
+    assert (seen.means.quality[bad] < 0.7).all()
+    assert seen.means.quality[~bad].min() > 0.9
+    health = [reporter.news(second).get("health") for second in range(3, 11)]
+    told = np.concatenate([one["appliance"] for one in health if one is not None])
+    again = np.concatenate([one["retransmits"] / one["requests"] for one in health if one])
+    assert (again[bad[told]] > 30).all()
+    assert (again[~bad[told]] < 1).all()

@@ -30,9 +30,10 @@ _EVENT_ENDS_S = 60  # within which those leave who came for an event
 class Conditions:
     """What holds in one second. alive, heard, played bool[A] (its reports, its plays arrive);
     service uint8[A]; disk float64[A] (left of its speed); failing float64[A] (of its requests,
-    reported by nobody); link float64[links] (left of its capacity); session bool[S, isps]; demand,
-    leaving, coming, extra float64[B, C]: arrivals as a multiple of the usual, shares that leave at
-    once, where as many come instead (0: nowhere), viewers that come besides."""
+    reported by nobody), cable float64[A] (share of packets lost on its port); link float64[links]
+    (left of its capacity); session bool[S, isps]; demand, leaving, coming, extra float64[B, C]:
+    arrivals as a multiple of the usual, shares that leave at once, where as many come instead (0:
+    nowhere), viewers that come besides."""
 
     alive: Bools
     heard: Bools
@@ -40,6 +41,7 @@ class Conditions:
     service: npt.NDArray[np.uint8]
     disk: F64
     failing: F64
+    cable: F64
     link: F64
     session: Bools
     demand: F64
@@ -58,6 +60,7 @@ class Conditions:
             service=np.full(appliances, OK, np.uint8),
             disk=np.ones(appliances),
             failing=np.zeros(appliances),
+            cable=np.zeros(appliances),
             link=np.ones(len(layout.link_bps)),
             session=np.ones((layout.sites, layout.size.isps), bool),
             demand=np.ones(shape),
@@ -121,6 +124,11 @@ def _slow_disk(layout: Layout, _: Scenario, fault: Fault, second: int, now: Cond
     if _lasts(fault, second):
         first = np.searchsorted(layout.site, np.arange(layout.sites))
         now.disk[first] *= fault.of["left"]
+
+
+def _bad_cable(layout: Layout, _: Scenario, fault: Fault, second: int, now: Conditions) -> None:
+    if _lasts(fault, second):
+        now.cable[:: int(fault.of["every"])] = fault.of["loss"]
 
 
 def _peer_flap(layout: Layout, _: Scenario, fault: Fault, second: int, now: Conditions) -> None:
@@ -195,6 +203,7 @@ _APPLY = {
     "site_loss": _site_loss,
     "link_cut": _link_cut,
     "slow_disk": _slow_disk,
+    "bad_cable": _bad_cable,
     "peer_flap": _peer_flap,
     "flash_crowd": _flash_crowd,
     "lying_report": _lying_report,

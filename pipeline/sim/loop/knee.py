@@ -9,12 +9,17 @@ the queue in front of it.
 Sources: Edge Fabric keeps below 95 %; Espresso reports losses of less than 2 % at 100 % (DOMAIN);
 receive livelock (Mogul and Ramakrishnan 1997: beyond the maximum loss-free rate goodput falls).
 Links lose what does not fit and no more: senders back off (TCP fills a link, it does not break it).
+What a bad cable loses makes them back off as well: a connection gets 1.22 segments a round trip,
+over the root of the loss (Mathis et al. 1997).
 """
 
 import numpy as np
 import numpy.typing as npt
 
 F64 = npt.NDArray[np.float64]
+
+_SEGMENT_BITS, _MATHIS = 1_460 * 8, 1.22
+_HOME_US = 15_000  # of DSL and cable behind what is probed
 
 KNEE = 0.95
 MOST = 0.98
@@ -53,3 +58,10 @@ def first_byte_ms(load: F64) -> F64:
 def fits(load: F64) -> F64:
     """Share of what is sent into a link that comes out."""
     return 1.0 / np.maximum(load, 1.0)
+
+
+def survives(loss: F64, rtt_us: npt.NDArray[np.int64], bitrate_bps: float) -> F64:
+    """Share of this bitrate that a connection gets where such a share of packets is lost."""
+    bps = _MATHIS * _SEGMENT_BITS * 1e6 / (rtt_us + _HOME_US) / np.sqrt(np.maximum(loss, 1e-9))
+    got: F64 = np.minimum(bps / bitrate_bps, 1.0)
+    return got

@@ -31,6 +31,7 @@ LOSS, DELAY_S, _DELAY_MAX_S = 0.005, 0.5, 10
 _DRIFT_MS, _FAR_OFF_MS, _FAR_OFF = 150.0, 20_000.0, 0.01
 _REQUESTS_PER_S = 0.8  # of each session: segments of one to two seconds
 _ERRORS = 0.002
+_PACKETS = 700  # of a segment
 _SOME = 0.01  # fewer viewers than this say nothing
 _STALL_MIN_MS = 200
 #: Heartbeats of each (network, class, site), said of appliances that lie evenly over the site's
@@ -131,7 +132,9 @@ class Reporter:
             "requests": requests,
             "errors": (requests * failing).astype(np.int64),
             "ttfb_ms": knee.first_byte_ms(load).astype(np.int64),
-            "retransmits": (requests * (0.2 + 4 * np.clip(load - 0.9, 0, 1))).astype(np.int64),
+            "retransmits": (
+                requests * (0.2 + 4 * np.clip(load - 0.9, 0, 1) + _PACKETS * now.cable[which])
+            ).astype(np.int64),
         }
         heard = now.heard[which]
         self._send(second, "health", {name: column[heard] for name, column in columns.items()})

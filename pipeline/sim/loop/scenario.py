@@ -26,6 +26,8 @@ FAULTS: dict[str, dict[str, tuple[float, float]]] = {
     "link_cut": {"sites": (1, 50), "left": (0.01, 0.99)},
     # one appliance in each site reads slowly
     "slow_disk": {"left": (0.01, 0.99)},
+    # every n-th appliance loses this share of its packets on its own port
+    "bad_cable": {"every": (1, 1000), "loss": (0.0001, 0.5)},
     # the sessions of an ISP at the busiest sites go down and come back
     "peer_flap": {"sites": (1, 50), "isp": (0, 99), "down_s": (1, 600), "up_s": (1, 600)},
     # the live viewers of a metro become `times` as many within rise_s

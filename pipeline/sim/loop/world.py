@@ -104,7 +104,10 @@ class World:
         connections = CONNECTIONS * crowd.at.sum(axis=0) / layout.connections
         load = np.maximum(np.maximum(port, disk), connections)
         works = 1.0 - now.failing
+        near_us = layout.rtt_us[:, :1].min()
         quality = knee.served(load) * works
+        if now.cable.any():
+            quality *= knee.survives(now.cable, near_us, BITRATE_BPS[0])
         accepts = now.alive * (1.0 - knee.refused(load)) * works
         sent = crowd.seated * BITRATE_BPS[None, :, None] * crowd.sent(quality)
         into = sums(self.link_of, sent.sum(axis=1), 2 * layout.sites + 1)
