@@ -30,9 +30,9 @@ from pipeline.memory import Memory
 from pipeline.reasons import Reason
 from pipeline.regions import Region, Staged
 from pipeline.state.forecast import Expected
-from pipeline.state.health import FULL, REASONS, ApplianceState, Service
+from pipeline.state.health import CODE, FULL, REASONS, ApplianceState, Service
 from pipeline.wire.rows import Account, TopicRows
-from pipeline.wire.tables import encode_weights
+from pipeline.wire.tables import Texts, WeightColumns, encode_weights
 from schemas.registry import (
     APPLIANCE_HEALTH,
     BGP_ROUTES,
@@ -55,7 +55,8 @@ _HEALTHY = np.isin(
 )
 _WITHDRAWN = np.isin(np.arange(len(Service)), [Service.DRAINING, Service.FAILED])
 _COMPARED = np.isin(np.arange(len(ApplianceState)), [ApplianceState.UP, ApplianceState.SATURATED])
-_STATES = tuple(state.name for state in ApplianceState)
+#: State and reason of an appliance, by state * len(REASONS) + reason.
+_STANDINGS = Texts.pairs((state.name, reason) for state in ApplianceState for reason in REASONS)
 _SESSION_NEWS = ("PeerUp", "PeerDown")
 
 
@@ -319,9 +320,8 @@ def _weigh(
     )
     verdicts += cell.sites.weighed(fleet.sites.names, found)
     records = []
-    for one in found:
-        name = fleet.sites.names[one.site]
-        records += cell.ledger.set_weights(name, _site_weights(cell, one, members.withdrawn))
+    for one, value in zip(found, _site_weights(cell, found, members.withdrawn), strict=True):
+        records += cell.ledger.set_weights(fleet.sites.names[one.site], value)
         cell._weighed_sites.add(one.site)
     for site in sorted(cell._weighed_sites - cell._weigher.sites()):
         if dropped := cell.ledger.drop_weights(fleet.sites.names[site]):
@@ -330,20 +330,27 @@ def _weigh(
     return records
 
 
-def _site_weights(cell: Cell, weighed: Weighed, withdrawn: Bools) -> bytes:
+def _site_weights(cell: Cell, found: list[Weighed], withdrawn: Bools) -> Iterator[bytes]:
+    """The records of sites as they were weighed. In panic an appliance that did not withdraw itself
+    is weighted for that reason, whatever is thought of it."""
     fleet, health = cell.fleet, cell.health
-    members = list(weighed.members)
-    reasons = [REASONS[code] for code in health.reason[members].tolist()]
-    if weighed.spread is Spread.PANIC:
-        told = zip(withdrawn[members].tolist(), reasons, strict=True)
-        reasons = [reason if out else Reason.PANIC for out, reason in told]
-    names = [fleet.appliances.names[member] for member in members]
-    states = [_STATES[code] for code in health.state[members].tolist()]
-    return encode_weights(
-        fleet.regions.names[int(fleet.site_region[weighed.site])],
-        fleet.sites.names[weighed.site],
-        list(zip(names, weighed.weights, states, reasons, strict=True)),
+    counts = np.array([len(one.members) for one in found], np.int64)
+    member = np.array([member for one in found for member in one.members], np.int64)
+    reason = health.reason[member].astype(np.int64)
+    panic = np.array([one.spread is Spread.PANIC for one in found], np.bool_)
+    if panic.any():
+        reason[np.repeat(panic, counts) & ~withdrawn[member]] = CODE[Reason.PANIC]
+    regions, sites = fleet.regions.names, fleet.sites.names
+    columns = WeightColumns(
+        place=[(regions[fleet.site_region[one.site]], sites[one.site]) for one in found],
+        counts=counts,
+        names=fleet.appliances.texts(),
+        appliance=member,
+        weight=np.array([weight for one in found for weight in one.weights], np.int64),
+        standings=_STANDINGS,
+        standing=health.state[member] * len(REASONS) + reason,
     )
+    return encode_weights(columns)
 
 
 def _epoch(cell: Cell, account: Account) -> EpochDraft:

@@ -4,12 +4,8 @@ Idea: 10,000 seats are shared out over the appliances' usable capacities, as mea
 parliament's are over votes, so that unlike machines fill evenly and the sum is exact. Until their
 loads are equal, capacities lean (balance.py).
 
-Rule: Sainte-Laguë (Webster): the next seat goes to the highest capacity / (2 * seats + 1), ties to
-the appliance id that sorts first. Every seat has one place in that total order and the first 10,000
-are taken, so an appliance that leaves gives its seats to the next in the order: nobody else loses
-one, and nothing but the lost share moves (L6). Balinski and Young, "Fair Representation" (1982):
-only divisor methods are free of the Alabama paradox. Rounding capacity * 10,000 / sum is a valid
-state of the same order, a few seats off; the rest are given or taken one by one, in exact integers.
+Rule: by Sainte-Laguë (seats.py), ties to the appliance id that sorts first. All sites that moved
+are weighed at once, in columns: in a busy cell they are a fifth of all at each tick.
 
 Panic (Envoy, threshold 50 %): where fewer than `panic_below` of the appliances that did not
 withdraw themselves are healthy, the evidence (silence, error rates) is more likely wrong than the
@@ -17,70 +13,23 @@ machines: all of them are weighted by inventory capacity. An appliance's own wor
 is always believed. Where everything has withdrawn, the last good weights stay (L7): the site gets
 no share then.
 
-Rejected: largest remainder (the paradox: losing one appliance can lower another's weight); floats
-(their ties flip); rewriting weights each second (utilisation is noisy: a site is weighed again when
-a state changed or a usable capacity moved by more than `assignment.min_shift`, the 1 % below which
-Taiji found shifts not worth making).
+Rejected: rewriting weights each second (utilisation is noisy: a site is weighed again when a state
+changed or a usable capacity moved by more than `assignment.min_shift`, the 1 % below which Taiji
+found shifts not worth making).
 """
 
-import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.decide.assignment import I32, I64, Bools
 from pipeline.decide.balance import FULL, TURNS, leans
+from pipeline.decide.seats import TOTAL, apportion_each
 from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.keyindex import distinct
-
-TOTAL = 10_000
-# Two quotients c / (2s + 1) that differ do so by at least 1 / (2 * TOTAL + 1)**2, so that at this
-# scale their floors differ as well, and the floors of equal ones are equal: an exact integer key.
-_SCALE = (2 * TOTAL + 1) ** 2
-
-
-def apportion(capacities: Sequence[int], total: int = TOTAL) -> list[int]:
-    """`total` seats over non-negative integer `capacities` by Sainte-Laguë, ties to the lower
-    index.
-
-    All zero (or none at all) gives all zero; otherwise the seats sum to `total` (at most TOTAL).
-    """
-    votes = sum(capacities)
-    if votes <= 0:
-        return [0] * len(capacities)
-    # Half rounds down, so that no tie is decided here.
-    seats = [max(0, -((votes - 2 * total * c) // (2 * votes))) for c in capacities]
-    missing = total - sum(seats)
-    if missing > 0:
-        heap = [
-            (-(c * _SCALE // (2 * s + 1)), i)
-            for i, (c, s) in enumerate(zip(capacities, seats, strict=True))
-        ]
-        heapq.heapify(heap)
-        for _ in range(missing):
-            index = heap[0][1]
-            seats[index] += 1
-            key = -(capacities[index] * _SCALE // (2 * seats[index] + 1))
-            heapq.heapreplace(heap, (key, index))
-    elif missing < 0:
-        heap = [
-            (c * _SCALE // (2 * s - 1), -i)
-            for i, (c, s) in enumerate(zip(capacities, seats, strict=True))
-            if s
-        ]
-        heapq.heapify(heap)
-        for _ in range(-missing):
-            index = -heap[0][1]
-            seats[index] -= 1
-            if seats[index]:
-                key = capacities[index] * _SCALE // (2 * seats[index] - 1)
-                heapq.heapreplace(heap, (key, -index))
-            else:
-                heapq.heappop(heap)
-    return seats
+from pipeline.state.lpm import ragged
 
 
 class Spread(StrEnum):
@@ -89,6 +38,15 @@ class Spread(StrEnum):
     BY_HEALTH = "BY_HEALTH"
     PANIC = "PANIC"  # inventory capacity: the evidence of health is not believed
     LAST_GOOD = "LAST_GOOD"  # nothing is usable: as they were
+
+
+#: By whether nothing is usable, and whether there is panic.
+_SPREADS = {
+    (False, False): Spread.BY_HEALTH,
+    (False, True): Spread.PANIC,
+    (True, False): Spread.LAST_GOOD,
+    (True, True): Spread.LAST_GOOD,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +84,11 @@ class Weigher:
 
     def __init__(self) -> None:
         self._version = -1
-        self._by_site: dict[int, npt.NDArray[np.int64]] = {}
+        # Sites that have appliances, ascending, and the appliances of each by their names: those of
+        # site _site[k] are _member[_first[k]:_first[k + 1]].
+        self._site: I64 = np.empty(0, np.int64)
+        self._first: I64 = np.zeros(1, np.int64)
+        self._member: I64 = np.empty(0, np.int64)
         self._weight: I64 = np.empty(0, np.int64)
         self._usable: I64 = np.empty(0, np.int64)
         self._mark: I64 = np.empty(0, np.int64)
@@ -134,15 +96,13 @@ class Weigher:
 
     def to_bytes(self) -> Packed:
         """All of it for a snapshot; nothing is left to be made again."""
-        sites = sorted(self._by_site)
-        members = [self._by_site[site] for site in sites]
         return pack(
             "weigher",
             {
                 "version": self._version,
-                "site": np.array(sites, np.int64),
-                "count": np.array([len(ids) for ids in members], np.int64),
-                "member": np.concatenate([np.empty(0, np.int64), *members]),
+                "site": self._site,
+                "count": np.diff(self._first),
+                "member": self._member,
                 "weight": self._weight,
                 "usable": self._usable,
                 "mark": self._mark,
@@ -156,15 +116,14 @@ class Weigher:
         weigher, fields = cls(), unpack("weigher", data)
         weigher._version, weigher._weight = fields["version"], fields["weight"]
         weigher._usable, weigher._mark = fields["usable"], fields["mark"]
-        weigher._lean = fields["lean"]
-        ends = np.cumsum(fields["count"])
-        members = np.split(fields["member"], ends[:-1]) if len(ends) else []
-        weigher._by_site = dict(zip(fields["site"].tolist(), members, strict=True))
+        weigher._lean, weigher._site = fields["lean"], fields["site"]
+        weigher._member = fields["member"]
+        weigher._first = np.concatenate([[0], np.cumsum(fields["count"])])
         return weigher
 
     def sites(self) -> set[int]:
         """The sites that have appliances."""
-        return set(self._by_site)
+        return set(self._site.tolist())
 
     def weigh(
         self,
@@ -181,7 +140,7 @@ class Weigher:
         if version != self._version or len(asked.names) != len(self._weight):
             self._version = version
             self._regroup(asked)
-            stirred = np.array(sorted(self._by_site), np.int64)
+            stirred = self._site
         else:
             moved = np.abs(asked.usable_bps - self._usable)
             shifted = moved > self._usable // TOTAL * min_shift
@@ -190,7 +149,7 @@ class Weigher:
             if turn is not None:
                 shifted |= self._balance(asked, marked, turn)
             stirred = distinct(np.concatenate((marked, asked.site[shifted & placed])))
-        return [self._weigh(asked, site, panic_below) for site in stirred.tolist()]
+        return self._weigh(asked, np.searchsorted(self._site, stirred), panic_below)
 
     def _balance(self, asked: Members, marked: I32, turn: int) -> Bools:
         """Take over what appliances lean by now at the sites whose turn it is; whose changed. Not
@@ -210,34 +169,55 @@ class Weigher:
         self._lean = np.concatenate([self._lean, longer + FULL])
         self._usable, self._mark = asked.usable_bps.copy(), asked.mark.copy()
         living = np.flatnonzero(asked.site >= 0).tolist()
-        by_site: dict[int, list[int]] = {}
-        for member in sorted(living, key=lambda index: asked.names[index]):
-            by_site.setdefault(int(asked.site[member]), []).append(member)
-        self._by_site = {site: np.array(ids, np.int64) for site, ids in by_site.items()}
+        named = np.array(sorted(living, key=lambda index: asked.names[index]), np.int64)
+        self._member = named[np.argsort(asked.site[named], kind="stable")]
+        site = asked.site[self._member].astype(np.int64)
+        self._site = distinct(site)
+        self._first = np.searchsorted(site, np.append(self._site, site.max(initial=-1) + 1))
 
-    def _weigh(self, asked: Members, site: int, panic_below: float) -> Weighed:
-        ids = self._by_site[site]
+    def _weigh(self, asked: Members, at: I64, panic_below: float) -> list[Weighed]:
+        """The sites _site[at] (ascending) anew."""
+        if not len(at):
+            return []
+        size = self._first[at + 1] - self._first[at]
+        ids = self._member[ragged(self._first[at], size)]
+        starts = np.cumsum(size) - size
         self._usable[ids], self._mark[ids] = asked.usable_bps[ids], asked.mark[ids]
-        counted = ~asked.withdrawn[ids]
-        healthy = int(np.count_nonzero(asked.healthy[ids] & counted))
-        among = int(np.count_nonzero(counted))
-        bases = self._bases(asked, ids, counted, panic=healthy < panic_below * among)
-        spread, weights = next(
-            (spread, seats) for spread, basis in bases if any(seats := apportion(basis))
-        )
+        told = ~asked.withdrawn[ids]
+        among = np.add.reduceat(told, starts, dtype=np.int64)
+        healthy = np.add.reduceat(asked.healthy[ids] & told, starts, dtype=np.int64)
+        panic = healthy < panic_below * among
+        basis, spread = self._bases(asked, ids, starts, np.repeat(panic, size), told)
+        weights = apportion_each(basis, starts)
         self._weight[ids] = weights
-        return Weighed(site, tuple(ids.tolist()), tuple(weights), spread, healthy, among)
+        members, seats = tuple(ids.tolist()), tuple(weights.tolist())
+        facts = zip(
+            *(column.tolist() for column in (self._site[at], starts, starts + size, panic)),
+            *(column.tolist() for column in (spread, healthy, among)),
+            strict=True,
+        )
+        return [
+            Weighed(site, members[first:end], seats[first:end], _SPREADS[held, panicked], *counts)
+            for site, first, end, panicked, held, *counts in facts
+        ]
 
     def _bases(
-        self, asked: Members, ids: I64, counted: Bools, *, panic: bool
-    ) -> Iterator[tuple[Spread, list[int]]]:
-        """What weights may rest on, the best first."""
-        if panic:
-            yield Spread.PANIC, np.where(counted, asked.capacity_bps[ids], 0).tolist()
-        else:
-            usable, lean = asked.usable_bps[ids].tolist(), self._lean[ids].tolist()
-            leant = [bps * share for bps, share in zip(usable, lean, strict=True)]  # beyond 64 bits
-            yield Spread.BY_HEALTH, leant
-        yield Spread.LAST_GOOD, self._weight[ids].tolist()  # as they are, unless a member left
-        yield Spread.LAST_GOOD, asked.capacity_bps[ids].tolist()  # there never were any
-        yield Spread.LAST_GOOD, [1] * len(ids)
+        self, asked: Members, ids: I64, starts: I64, panic: Bools, told: Bools
+    ) -> tuple[I64, Bools]:
+        """What the weights of each rest on, and at which of the stretches that begin at `starts` it
+        is the last good ones. (usable_bps x what it leans is below 2**61: BPS_MAX x MOST.)"""
+        basis = asked.usable_bps[ids] * self._lean[ids]
+        basis = np.where(panic, np.where(told, asked.capacity_bps[ids], 0), basis)
+        held = ~np.logical_or.reduceat(basis > 0, starts)
+        none = held
+        for fallback in (
+            self._weight[ids],  # as they are, unless a member left
+            asked.capacity_bps[ids],  # there never were any
+            np.ones(len(ids), np.int64),
+        ):
+            if not none.any():
+                break
+            size = np.diff(starts, append=len(ids))
+            basis = np.where(np.repeat(none, size), fallback, basis)
+            none = ~np.logical_or.reduceat(basis > 0, starts)
+        return basis, held

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from pipeline.wire.tables import Texts
+
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 UInt64 = npt.NDArray[np.uint64]
@@ -54,6 +56,7 @@ class Ids:
         self.names: list[str] = []
         self._id: dict[str, int] = {}
         self._enum: pl.Enum | None = None
+        self._texts: Texts | None = None
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "Ids":
@@ -75,8 +78,14 @@ class Ids:
         if found is None:
             found = self._id[name] = len(self.names)
             self.names.append(name)
-            self._enum = None
+            self._enum = self._texts = None
         return found
+
+    def texts(self) -> Texts:
+        """All names as Avro strings, by id."""
+        if self._texts is None:
+            self._texts = Texts.strings(self.names)
+        return self._texts
 
     def add_all(self, names: Iterable[str]) -> Int32:
         """The ids of `names` in their order; new ones for those that have none."""

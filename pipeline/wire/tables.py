@@ -4,13 +4,12 @@ groups.
 Idea: every record is cut into rows (head, one a site, middle, one a passed-over site, tail); rows
 are written field by field, each field for all rows at once, into a matrix wide enough for the
 longest, and a mask of the row lengths squeezes the padding out. The bytes are those of `encode` (a
-property test holds it); fastavro takes 30 µs a group, this about 3. Of a site's weights, which come
-one site at a time, the texts are kept as bytes.
+property test holds it); fastavro takes 30 µs a group, this about 3.
 
 Prefix entries of one region have all the same size and need no squeezing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -91,17 +90,70 @@ def encode_groups(columns: GroupColumns) -> Iterator[bytes]:
         yield from _encode_chunk(columns, texts, first, min(first + _CHUNK, len(columns.group)))
 
 
-def encode_weights(
-    region: str, site: str, appliances: Sequence[tuple[str, int, str, str]]
-) -> bytes:
-    """A SiteWeights record of (name, weight, state, reason) in this order."""
-    rows = [
-        _text(name) + _varint(weight) + _text(state) + _text(reason)
-        for name, weight, state, reason in appliances
-    ]
-    block = (_varint(len(rows)), *rows) if rows else ()
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Rows of bytes: a matrix with room for the longest, and how many count of each."""
+
+    rows: U8
+    size: I64
+
+    @classmethod
+    def of(cls, texts: list[bytes]) -> "Texts":
+        return cls(*_table(texts))
+
+    @classmethod
+    def strings(cls, texts: Iterable[str]) -> "Texts":
+        """As Avro writes strings."""
+        return cls.of([_string(text) for text in texts])
+
+    @classmethod
+    def pairs(cls, texts: Iterable[tuple[str, str]]) -> "Texts":
+        """Two strings a row."""
+        return cls.of([_string(one) + _string(other) for one, other in texts])
+
+    @property
+    def width(self) -> int:
+        return int(self.rows.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class WeightColumns:
+    """S sites with N appliances, at least one each. place: (region, site) of each; counts int64[S]:
+    appliances of each; appliance int64[N] into `names`, weight int64[N], standing int64[N] into
+    `standings`. Names are Avro strings, standings two of them: state and reason."""
+
+    place: Sequence[tuple[str, str]]
+    counts: I64
+    names: Texts
+    appliance: I64
+    weight: I64
+    standings: Texts
+    standing: I64
+
+
+def encode_weights(columns: WeightColumns) -> Iterator[bytes]:
+    """SiteWeights records, in the order of the sites."""
+    if not len(columns.counts):
+        return
     header = CATALOG.current("SiteWeights").header
-    return b"".join((header, _text(region), _text(site), *block, b"\0"))
+    heads = Texts.of([header + _text(region) + _text(site) for region, site in columns.place])
+    names, standings = columns.names, columns.standings
+    width = max(heads.width + 5, names.width + 3 + standings.width)
+    heights = 2 + columns.counts  # head, appliances, the end of their array
+    tops = np.cumsum(heights) - heights
+    rows = _Rows(int(heights.sum()), width)
+    rows.at(tops)
+    rows.paste(heads.rows, heads.size)
+    rows.varint(columns.counts)
+    ends = np.cumsum(columns.counts)
+    nth = np.arange(ends[-1]) - np.repeat(ends - columns.counts, columns.counts)
+    rows.at(np.repeat(tops + 1, columns.counts) + nth)
+    rows.paste(names.rows[columns.appliance], names.size[columns.appliance])
+    rows.varint(columns.weight)
+    rows.append(standings, columns.standing)
+    rows.at(tops + heights - 1)
+    rows.varint(np.zeros(len(tops)))
+    yield from rows.join(tops)
 
 
 def _encode_chunk(columns: GroupColumns, texts: "_Texts", first: int, end: int) -> Iterator[bytes]:
@@ -168,6 +220,12 @@ class _Rows:
         """Start the rows with those of `block`, of which `size` bytes count."""
         self._matrix[self._row, : block.shape[1]] = block
         self._size[self._row] = block.shape[1] if size is None else size
+
+    def append(self, texts: Texts, which: I64) -> None:
+        """Append some of these texts; there is room for the longest of them."""
+        place = self._size[self._row] + self._row * self._width
+        self._flat[place[:, None] + np.arange(texts.width)] = texts.rows[which]
+        self._size[self._row] += texts.size[which]
 
     def varint(self, values: npt.NDArray[np.number]) -> None:
         """Append zigzag varints (values not negative)."""
@@ -260,7 +318,7 @@ def _string(text: str) -> bytes:
 
 @lru_cache(maxsize=1 << 16)
 def _text(text: str) -> bytes:
-    """`_string` of what is written again and again: names, states and reasons."""
+    """`_string` of what is written again and again."""
     return _string(text)
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.decide.balance import FULL, LEAST, MOST, STEP, leans
-from pipeline.decide.weights import TOTAL, Members, Weigher
+from pipeline.decide.seats import TOTAL
+from pipeline.decide.weights import Members, Weigher
 from pipeline.state.health import SMOOTHING, Health
 
 GBPS = 1_000_000_000

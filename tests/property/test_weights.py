@@ -2,10 +2,11 @@
 
 from fractions import Fraction
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.decide.weights import TOTAL, apportion
+from pipeline.decide.seats import TOTAL, apportion, apportion_each
 
 CAPACITIES = st.lists(
     st.one_of(
@@ -64,3 +65,22 @@ def test_equal_machines_differ_by_at_most_one(capacities: list[int]) -> None:
         equal = [w for w, c in zip(weights, capacities, strict=True) if c == capacity]
         assert max(equal) - min(equal) <= 1
         assert equal == sorted(equal, reverse=True)
+
+
+SITES = st.lists(CAPACITIES.filter(any), min_size=1, max_size=6)
+
+
+@given(SITES)
+def test_many_sites_at_once_get_what_each_gets_alone(sites: list[list[int]]) -> None:
+    starts = np.cumsum([0, *map(len, sites[:-1])])
+    whole = np.array([votes for site in sites for votes in site], np.int64)
+    alone = [seats for site in sites for seats in apportion(site)]
+    assert apportion_each(whole, starts).tolist() == alone
+
+
+@given(st.lists(st.integers(1, 2**61), min_size=1, max_size=8), st.integers(0, 10**4))
+def test_quotients_that_doubles_cannot_tell_apart(votes: list[int], seats: int) -> None:
+    """Beside each a machine that is one bps larger, or of which one seat more is as dear."""
+    near = [*votes, *(one + 1 for one in votes), *(one // 3 * (2 * seats + 1) for one in votes)]
+    whole = np.array([min(one, 2**61) for one in near], np.int64)
+    assert apportion_each(whole, np.zeros(1, np.int64)).tolist() == apportion(whole.tolist())

@@ -14,6 +14,8 @@ from pipeline.wire.tablehash import records_hash
 from pipeline.wire.tables import (
     PASSED_REASONS,
     GroupColumns,
+    Texts,
+    WeightColumns,
     block_hash,
     encode_groups,
     encode_weights,
@@ -141,26 +143,45 @@ def test_a_group_has_the_same_bytes_in_keys_and_records() -> None:
     assert group_bytes(np.array([1], np.uint64)).tobytes() == group_key(1, "")
 
 
-@given(
-    st.text(max_size=20),
-    st.sampled_from(NAMES),
-    st.lists(
-        st.tuples(
-            st.text(max_size=90),
-            st.integers(0, 10_000),
-            st.sampled_from(["UP", "DOWN"]),
-            st.sampled_from(list(Reason)),
-        ),
-        max_size=70,
+APPLIANCES = st.lists(
+    st.tuples(
+        st.text(max_size=90),
+        st.integers(0, 10_000),
+        st.sampled_from(["UP", "DOWN"]),
+        st.sampled_from(list(Reason)),
     ),
+    min_size=1,
+    max_size=70,
 )
+
+
+@given(st.lists(st.tuples(st.text(max_size=20), st.sampled_from(NAMES), APPLIANCES), max_size=4))
 def test_weights_are_the_bytes_of_encode(
-    region: str, site: str, appliances: list[tuple[str, int, str, str]]
+    sites: list[tuple[str, str, list[tuple[str, int, str, str]]]],
 ) -> None:
     names = ("appliance", "weight", "state", "reason")
-    rows = [dict(zip(names, one, strict=True)) for one in appliances]
-    plain = encode("SiteWeights", {"region": region, "site": site, "appliances": rows})
-    assert encode_weights(region, site, appliances) == plain
+    flat = [one for _, _, appliances in sites for one in appliances]
+    plain = [
+        encode(
+            "SiteWeights",
+            {
+                "region": region,
+                "site": site,
+                "appliances": [dict(zip(names, one, strict=True)) for one in appliances],
+            },
+        )
+        for region, site, appliances in sites
+    ]
+    columns = WeightColumns(
+        place=[(region, site) for region, site, _ in sites],
+        counts=np.array([len(appliances) for *_, appliances in sites], np.int64),
+        names=Texts.strings(one[0] for one in flat),
+        appliance=np.arange(len(flat)),
+        weight=np.array([one[1] for one in flat], np.int64),
+        standings=Texts.pairs((one[2], one[3]) for one in flat),
+        standing=np.arange(len(flat)),
+    )
+    assert list(encode_weights(columns)) == plain
 
 
 @mark.parametrize("chunk", [1, 7, 20, 21, 100])

@@ -12,7 +12,8 @@ from pipeline.decide.eligibility import (
     Appliances,
     decide_eligibility,
 )
-from pipeline.decide.weights import Members, Spread, Weigher, apportion
+from pipeline.decide.seats import apportion
+from pipeline.decide.weights import Members, Spread, Weigher
 from pipeline.reasons import Reason
 
 VOD, LIVE, ALL = 1, 2, 7
