@@ -79,13 +79,9 @@ def regions_of(row: Int32, fleet: Fleet) -> tuple[Int32, Int64]:
     return np.where(live, of_appliance, np.int32(fallback))[row], known
 
 
-def sums_by_cell(
-    keys: UInt64, cell: UInt64, amount: Int64, cells: int
-) -> tuple[UInt64, UInt64, Int64]:
-    """Bytes added up by (key, cell < cells), in that order. Key and cell are sorted as one number
-    wherever regions times cells stay below 2**15."""
-    if not len(keys):
-        return keys, cell, amount
+def cells_of(keys: UInt64, cell: UInt64, cells: int) -> tuple[Int64, Int64]:
+    """The order of rows by (key, cell < cells), and where in it each of these begins. Key and cell
+    are sorted as one number wherever regions times cells stay below 2**15."""
     if int(keys.max() >> _REGION) + 1 <= (1 << 15) // cells:
         order = np.argsort(keys * _U64(cells) + cell)
     else:
@@ -93,8 +89,7 @@ def sums_by_cell(
     keys, cell = keys[order], cell[order]
     first = np.ones(len(keys), dtype=np.bool_)
     first[1:] = (keys[1:] != keys[:-1]) | (cell[1:] != cell[:-1])
-    start = np.flatnonzero(first)
-    return keys[start], cell[start], np.add.reduceat(amount[order], start)
+    return order, np.flatnonzero(first)
 
 
 def keys_of(clients: pl.Series, kept: Bool | slice, region: Int32) -> UInt64:

@@ -44,3 +44,28 @@ def test_the_level_that_is_kept_up_is_that_of_the_ring(
             made_anew = Demand.from_bytes(bytes(demand.to_bytes()))
             assert demand.level_bps(now_ms).tolist() == made_anew.level_bps(now_ms).tolist()
             assert demand.planned_bps(now_ms).tolist() == made_anew.planned_bps(now_ms).tolist()
+
+
+@given(st.lists(CUTS, max_size=12))
+def test_when_plays_are_added_shows_nowhere(
+    cuts: list[tuple[int, list[tuple[int, int, str]], int, bool]],
+) -> None:
+    """One is asked after each cut, one now and then, one only at the end."""
+    asked, sometimes, never = Demand(), Demand(), Demand()
+    now_ms = NOW_MS
+    for passed_ms, lagging, which, looked_at in cuts:
+        now_ms += passed_ms
+        rows: list[tuple[str, dict[str, Any]]] = [
+            play(f"198.18.{block}.1", now_ms - lag_ms, traffic_class=name, amount=block * 999_983)
+            for block, lag_ms, name in lagging
+        ]
+        for demand in (asked, sometimes, never):
+            fold_into(demand, "play.events", rows, FLEET, now_ms, CONFIGS[which])
+            demand.compact(now_ms)
+            demand.learn(now_ms)
+        asked.level_bps(now_ms)
+        if looked_at:
+            sometimes = Demand.from_bytes(bytes(sometimes.to_bytes()))
+    kept = bytes(asked.to_bytes())
+    assert bytes(sometimes.to_bytes()) == kept
+    assert bytes(never.to_bytes()) == kept

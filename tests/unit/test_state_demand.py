@@ -59,7 +59,7 @@ def test_plays_add_up_by_block_and_class() -> None:
         "2001:db8:1::": [0, 0, 2_000],
         "2001:db8:2::": [8, 0, 0],
     }
-    assert demand.bytes.tolist() == [750_060, 75_000, 15_000]
+    assert demand.drawn_bytes.tolist() == [750_060, 75_000, 15_000]
     assert demand.block_region.tolist() == [0] * 4
 
 
@@ -232,7 +232,7 @@ def test_another_window_or_bucket_takes_over_what_is_in_the_ring() -> None:
     assert 4_000 <= levels(demand, NOW_MS + 10_000)["198.18.1.0"][0] <= 8_000
     fold(demand, play("198.18.2.7"), now_ms=NOW_MS + 10_000)
     assert levels(demand, NOW_MS + 10_000)["198.18.1.0"][0] > 0
-    assert demand.bytes[0] == 40_000
+    assert demand.drawn_bytes[0] == 40_000
 
 
 def test_sessions_are_counted_by_class() -> None:
