@@ -72,6 +72,7 @@ class Demand:
         # as seen from bucket _seen_from. They follow from the ring.
         self._whole, self._recent = RingSum(len(CLASSES)), RingSum(len(CLASSES))
         self._seen_from = -1
+        self._level: Int64 | None = None  # of all blocks, as of the sums
         self.trend, self.reporting = Trend(len(CLASSES)), Reporting(len(CLASSES))
         self.forecast = Forecast(len(CLASSES))
         self._ahead: Int64 = np.zeros(
@@ -182,12 +183,16 @@ class Demand:
         self._settle()
         if not self._bucket_ms:
             return np.zeros((len(self) if blocks is None else len(blocks), len(CLASSES)), np.int64)
-        total, _ = self._sums(now_ms, blocks)
-        # total * 8000 // window without its overflow (np.divmod takes several times as long)
-        seconds = total // self._window_ms
-        rest = total - seconds * self._window_ms
-        level: Int64 = seconds * 8000 + rest * 8000 // self._window_ms
-        return level
+        whole, _ = self._sums(now_ms)
+        if self._level is None:
+            self._level = np.zeros(whole.shape, np.int64)
+            some = np.flatnonzero(whole)  # a block draws of one class, or two
+            total = whole.reshape(-1)[some]
+            # total * 8000 // window without its overflow (np.divmod takes several times as long)
+            seconds = total // self._window_ms
+            rest = total - seconds * self._window_ms
+            self._level.reshape(-1)[some] = seconds * 8000 + rest * 8000 // self._window_ms
+        return self._level.copy() if blocks is None else self._level[blocks]
 
     def planned_bps(self, now_ms: int, blocks: Int64 | None = None) -> Int64:
         """int64[blocks, 3]: what to have room for, the level and as much as it will have grown when
@@ -229,7 +234,7 @@ class Demand:
             return False
         self._settle()
         self._advance(now_ms)  # plays may have ceased
-        sums, short = self._sums(now_ms, None), self.reporting.short
+        sums, short = self._sums(now_ms), self.reporting.short
         current = now_ms // self._bucket_ms
         self.trend.learn(*sums, self._buckets, self._bucket_ms, current, still=len(short) > 0)
         if len(short):  # plays that come back are no crowd
@@ -250,7 +255,7 @@ class Demand:
         self.reporting.grow(len(self._held), len(heard.fresh))
         if self.trend.ready(buckets):
             drawn = Drawn(
-                *self._sums(now_ms, None), self.block_region, complete, complete & ~newer, newest
+                *self._sums(now_ms), self.block_region, complete, complete & ~newer, newest
             )
             self.reporting.judge(heard, drawn, float(self.trend.noise.max()), current)
             self._look_ahead()
@@ -306,19 +311,18 @@ class Demand:
         """Complete ones of a window."""
         return len(self._held) - 1
 
-    def _sums(self, now_ms: int, blocks: Int64 | None) -> tuple[Int64, Int64]:
+    def _sums(self, now_ms: int) -> tuple[Int64, Int64]:
         """Bytes [block, class] in the complete buckets, and in the newer half of them."""
         current = now_ms // self._bucket_ms
         if current != self._seen_from:
             self._look_from(current)
-        which = slice(len(self)) if blocks is None else blocks
-        return self._whole.total[which], self._recent.total[which]
+        return self._whole.total[: len(self)], self._recent.total[: len(self)]
 
     def _look_from(self, current: int) -> None:
         complete = (self._held < current) & (self._held >= current - self._buckets)
         self._whole.look(self._ring, complete)
         self._recent.look(self._ring, complete & (self._held >= current - self._buckets // 2))
-        self._seen_from = current
+        self._seen_from, self._level = current, None
 
     def _forget_sums(self) -> None:
         self._seen_from = -1
@@ -337,6 +341,7 @@ class Demand:
 
     def _add(self, drawn: Waited) -> None:
         """Add bytes to blocks, in cells class * slots + slot; each pair at most once."""
+        self._level = None
         keys, amount = drawn.keys, drawn.amount
         ids = self._index.find(keys)
         fresh = np.flatnonzero(ids < 0)

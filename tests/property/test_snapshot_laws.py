@@ -140,6 +140,7 @@ MADE_AGAIN = {
         "Demand._recent",
         "Demand._seen_from",
         "Demand._tidied",
+        "Demand._level",
         "Demand._waiting",
     ),
 }
