@@ -155,10 +155,10 @@ def solve(
     if ledger.overload().any():
         exact = False
         if exactly:
-            transport, arcs = _transport(problem, ledger, home)
-            best = optimum(transport, None if guess is None else guess.reshape(-1))
+            asked = _Asked.of(problem, ledger, home)
+            best = optimum(asked, None if guess is None else guess.reshape(-1))
             if best is not None:
-                price = _take(ledger, best, arcs)
+                price = _take(ledger, best)
             exact = best is not None
         relieve(ledger)
     spilled, taking = _moved(problem, ledger, home)
@@ -243,40 +243,64 @@ def _limits(problem: Problem) -> tuple[I64, I64]:
     return limit_site, class_bps // 1000 * problem.target
 
 
-def _transport(problem: Problem, ledger: Ledger, home: I64) -> tuple[Transport, I64]:
-    """The transportation problem of all demand, and the place of each arc in `shares`, flat."""
-    group, klass = places((home >= 0) & (ledger.demand > 0))
-    first = problem.offsets[group]
-    count = problem.offsets[group + 1] - first
-    entry = ragged(first, count)
-    row = np.repeat(np.arange(len(group)), count)
-    node = problem.site[entry].astype(np.int64) * CLASSES + klass[row]
-    able = np.flatnonzero(
-        _able(node, row, len(group), problem.eligible.reshape(-1), problem.resort.reshape(-1))
-    )
-    entry, row, node = entry[able], row[able], node[able]
-    count = np.bincount(row, minlength=len(group))
-    arcs = entry * CLASSES + klass[row]
-    other = problem.other_load
-    transport = Transport(
-        offsets=np.concatenate([[0], np.cumsum(count)]),
-        node=node,
-        cost=problem.cost[entry].astype(np.int64),
-        held=problem.held.reshape(-1)[arcs].astype(np.int64),
-        key=problem.group[group],
-        supply=ledger.demand[group, klass] * TOTAL,
-        room_class=np.maximum(ledger.limit_class - other, 0).reshape(-1),
-        room_site=np.maximum(ledger.limit_site - other.sum(axis=1), 0),
-    )
-    return transport, arcs
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """All demand as rows of a transportation problem (transport.Rows): group and class of each. The
+    number of an arc is its place in `shares`, flat."""
+
+    problem: Problem
+    group: I64
+    klass: I64
+    home: I64
+    supply: I64
+    room_class: I64
+    room_site: I64
+
+    @classmethod
+    def of(cls, problem: Problem, ledger: Ledger, home: I64) -> "_Asked":
+        """`home`: the entries `nearest(problem)`."""
+        group, klass = places((home >= 0) & (ledger.demand > 0))
+        other = problem.other_load
+        return cls(
+            problem,
+            group,
+            klass,
+            home=problem.site[home[group, klass]].astype(np.int64) * CLASSES + klass,
+            supply=ledger.demand[group, klass] * TOTAL,
+            room_class=np.maximum(ledger.limit_class - other, 0).reshape(-1),
+            room_site=np.maximum(ledger.limit_site - other.sum(axis=1), 0),
+        )
+
+    def some(self, rows: I64) -> tuple[Transport, I64]:
+        problem, group, klass = self.problem, self.group[rows], self.klass[rows]
+        first = problem.offsets[group]
+        count = problem.offsets[group + 1] - first
+        entry = ragged(first, count)
+        row = np.repeat(np.arange(len(group)), count)
+        node = problem.site[entry].astype(np.int64) * CLASSES + klass[row]
+        eligible, resort = problem.eligible.reshape(-1), problem.resort.reshape(-1)
+        able = np.flatnonzero(_able(node, row, len(group), eligible, resort))
+        entry, row, node = entry[able], row[able], node[able]
+        count = np.bincount(row, minlength=len(group))
+        arcs = entry * CLASSES + klass[row]
+        transport = Transport(
+            offsets=np.concatenate([[0], np.cumsum(count)]),
+            node=node,
+            cost=problem.cost[entry].astype(np.int64),
+            held=problem.held.reshape(-1)[arcs].astype(np.int64),
+            key=problem.group[group],
+            supply=self.supply[rows],
+            room_class=self.room_class,
+            room_site=self.room_site,
+        )
+        return transport, arcs
 
 
-def _take(ledger: Ledger, best: Optimum, arcs: I64) -> I64:
+def _take(ledger: Ledger, best: Optimum) -> I64:
     """Put the optimum into the ledger. Returns its prices int64[S, 3]."""
     part, shares = best.part, shares_of(best)
-    where = arcs[best.arcs]
-    change = shares - ledger.shares.reshape(-1)[where]
-    ledger.shares.reshape(-1)[where] = shares
+    change = shares - ledger.shares.reshape(-1)[best.arcs]
+    ledger.shares.reshape(-1)[best.arcs] = shares
     unit = np.repeat(part.supply // TOTAL, np.diff(part.offsets))
     np.add.at(ledger.load.reshape(-1), part.node, change * unit)
     price: I64 = np.where(best.prices.node < best.prices.none, best.prices.node, NO_ROOM)

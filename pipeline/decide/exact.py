@@ -58,12 +58,12 @@ from pipeline.decide.transport import (
     CLASSES,
     I64,
     Bools,
+    Rows,
     Transport,
     by_site,
     nearest_loads,
     overflow_cost,
 )
-from pipeline.state.lpm import ragged
 
 #: Simplex iterations x columns of one solution, about half a second; a bound, so that a cut ends.
 #: In a cell with 200 sites and 5,000 groups, 20 of the sites overloaded, 2 % of it are used; with
@@ -85,11 +85,10 @@ class Optimum:
     prices: Prices
 
 
-def optimum(whole: Transport, guess: I64 | None = None) -> Optimum | None:
+def optimum(whole: Rows, guess: I64 | None = None) -> Optimum | None:
     """The optimum, or None where the solver's iterations did not suffice. `guess` int64[S * 3]:
     prices that may be about right; they say where to look first."""
-    home = whole.node[whole.offsets[:-1]]
-    load = nearest_loads(whole)
+    home, load = whole.home, nearest_loads(whole)
     inside = _overloaded(whole, load)
     if guess is not None:
         inside |= guess > 0
@@ -161,29 +160,17 @@ def _solved(moves: Moves, programme: Programme) -> I64 | None:
     return None if found is None else moves.flow(found)
 
 
-def _overloaded(whole: Transport, load: I64) -> Bools:
+def _overloaded(whole: Rows, load: I64) -> Bools:
     """Nodes above a limit with this load, everybody nearest."""
     over: Bools = load > whole.room_class
     over |= np.repeat(by_site(load) > whole.room_site, CLASSES)
     return over
 
 
-def _rows_of(whole: Transport, rows: I64, load: I64) -> tuple[Transport, I64]:
+def _rows_of(whole: Rows, rows: I64, load: I64) -> tuple[Transport, I64]:
     """Some rows alone, and which arcs they have; the others are at home and leave what room they
     leave. `load`: that of all at home."""
-    first = whole.offsets[rows]
-    count = whole.offsets[rows + 1] - first
-    arcs = ragged(first, count)
-    part = Transport(
-        offsets=np.concatenate([[0], np.cumsum(count)]),
-        node=whole.node[arcs],
-        cost=whole.cost[arcs],
-        held=whole.held[arcs],
-        key=whole.key[rows],
-        supply=whole.supply[rows],
-        room_class=whole.room_class,
-        room_site=whole.room_site,
-    )
+    part, arcs = whole.some(rows)
     others = load - nearest_loads(part)
     part = replace(
         part,

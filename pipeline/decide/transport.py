@@ -1,11 +1,13 @@
 """The transportation problem of shares: who asks for how much, what it costs where, what fits."""
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.state.keyindex import distinct
+from pipeline.state.lpm import ragged
 
 CLASSES = 3
 TOTAL = 10_000
@@ -13,6 +15,25 @@ TOTAL = 10_000
 I64 = npt.NDArray[np.int64]
 U64 = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
+
+
+class Rows(Protocol):
+    """What must be known of all rows before it is known which of them matter: most do not, and
+    their arcs need never be laid out. Columns as in Transport; home int64[R]: each row's nearest
+    node."""
+
+    @property
+    def home(self) -> I64: ...
+    @property
+    def supply(self) -> I64: ...
+    @property
+    def room_class(self) -> I64: ...
+    @property
+    def room_site(self) -> I64: ...
+
+    def some(self, rows: I64) -> "tuple[Transport, I64]":
+        """These rows alone, and which arcs (by the numbers of the whole) theirs are."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +64,25 @@ class Transport:
             held=self.held[arcs],
         )
 
+    @property
+    def home(self) -> I64:
+        return self.node[self.offsets[:-1]]
+
+    def some(self, rows: I64) -> "tuple[Transport, I64]":
+        first = self.offsets[rows]
+        count = self.offsets[rows + 1] - first
+        arcs = ragged(first, count)
+        part = replace(
+            self,
+            offsets=np.concatenate([[0], np.cumsum(count)]),
+            node=self.node[arcs],
+            cost=self.cost[arcs],
+            held=self.held[arcs],
+            key=self.key[rows],
+            supply=self.supply[rows],
+        )
+        return part, arcs
+
 
 def nearest_flow(part: Transport) -> I64:
     """Everybody at the nearest node."""
@@ -57,10 +97,10 @@ def loads_of(part: Transport, flow: I64) -> I64:
     return load
 
 
-def nearest_loads(part: Transport) -> I64:
+def nearest_loads(rows: Rows) -> I64:
     """The load of the nodes with everybody at the nearest."""
-    load = np.zeros(len(part.room_class), np.int64)
-    np.add.at(load, part.node[part.offsets[:-1]], part.supply)
+    load = np.zeros(len(rows.room_class), np.int64)
+    np.add.at(load, rows.home, rows.supply)
     return load
 
 
