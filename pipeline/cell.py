@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.config import SteeringConfig
 from pipeline.cut import Cause, Cut
 from pipeline.decide.assignment import CLASSES, I64, TOTAL, Bools
+from pipeline.decide.dampings import told_damped, told_released
 from pipeline.decide.duty import only_there
 from pipeline.decide.eligibility import Appliances, decide_eligibility
 from pipeline.decide.exchange import Exchange, Planned, parts
@@ -114,11 +115,11 @@ class Cell(Memory):
 
 def step(cell: Cell, rows: Mapping[str, TopicRows], cut: Cut, config: SteeringConfig) -> Effects:
     """Fold `rows` (by topic), then decide. Raises LogError if a row is unaccounted for (L3)."""
-    account = Account()
-    _fold(cell, rows, cut, config, account)
+    account, staged = Account(), Staged()
+    staged.verdicts += _fold(cell, rows, cut, config, account)
     account.close()
     cell.now_ms = cut.at_ms
-    fleet, staged = cell.fleet, Staged()
+    fleet = cell.fleet
     cell.sites.grow(len(fleet.sites))
     staged.verdicts += evaluate(cell.health, cell.plays, fleet, cut.at_ms, config)
     usable = cell.health.usable_bps(fleet, cut.at_ms, config)
@@ -173,9 +174,12 @@ def _fold(
     cut: Cut,
     config: SteeringConfig,
     account: Account,
-) -> None:
-    """Every topic's rows into its section, in the order of INPUTS."""
+) -> list[VerdictRow]:
+    """Every topic's rows into its section, in the order of INPUTS; what came of it at once."""
     fleet, now_ms = cell.fleet, cut.at_ms
+    turned = cell.routes.release(now_ms)
+    cell._cause |= len(turned.sessions) > 0
+    verdicts = told_released(cell.routes, turned)
     for topic in INPUTS:
         arrived = rows.get(topic.name)
         if arrived is None or not arrived.count:
@@ -184,8 +188,9 @@ def _fold(
         if topic is FLEET_INVENTORY:
             fleet.fold(arrived, cell.partition, cell.partitions, now_ms, account)
         elif topic is BGP_ROUTES:
-            cell.routes.fold(arrived, now_ms, config, account, fleet)
+            turned = cell.routes.fold(arrived, now_ms, config, account, fleet)
             cell._cause |= any(name in arrived.frames for name in _SESSION_NEWS)
+            verdicts += told_damped(cell.routes, turned, now_ms)
         elif topic is APPLIANCE_HEALTH:
             cell.health.fold(arrived, fleet, now_ms, config, account)
         elif topic is TRAFFIC_LINKS:
@@ -198,6 +203,7 @@ def _fold(
                 cell.plays.fold(told, fleet, now_ms)
         elif topic is CAPACITY_PRICES:
             cell.sharing.fold(arrived, cell.partition, cell.partitions, account)
+    return verdicts
 
 
 def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> None:

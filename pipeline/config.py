@@ -65,6 +65,23 @@ class HealthConfig(_Frozen):
     penalty_reuse: int = Field(750, ge=0, description="FRR: 750.")
 
 
+class DampingConfig(_Frozen):
+    withdrawal_penalty: int = Field(
+        1000, ge=0, description="FRR: 1000, of a route; here of a session that goes down too."
+    )
+    change_penalty: int = Field(500, ge=0, description="FRR: 500, for other attributes.")
+    reuse: int = Field(750, ge=1, description="FRR: 750; below it routes rank as they are again.")
+    route_suppress: int = Field(6000, ge=1, description="RFC 7196 advises at least 6000.")
+    route_half_life_ms: int = Field(900_000, ge=1000, description="FRR: 15 min.")
+    session_suppress: int = Field(
+        1500, ge=1, description="The second fall within a half-life; measured: ADR 35."
+    )
+    session_half_life_ms: int = Field(180_000, ge=1000, description="Measured: ADR 35.")
+    session_penalty_max: int = Field(
+        3000, ge=1, description="Of which reuse is left after two half-lives; measured: ADR 35."
+    )
+
+
 class InputConfig(_Frozen):
     future_max_ms: int = Field(300_000, ge=0, description="Clock skew ahead beyond this: refused.")
     age_max_ms: int = Field(900_000, ge=0, description="Telemetry older than this: refused.")
@@ -95,6 +112,7 @@ class SteeringConfig(_Frozen):
 
     proximity: ProximityConfig = ProximityConfig()
     health: HealthConfig = HealthConfig()
+    damping: DampingConfig = DampingConfig()
     inputs: InputConfig = InputConfig()
     assignment: AssignmentConfig = AssignmentConfig()
     publish: PublishConfig = PublishConfig()

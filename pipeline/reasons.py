@@ -91,3 +91,5 @@ class Reason(StrEnum):
     # demand
     FLASH_CROWD = "flash_crowd"  # many more at once, beyond what chance makes
     REPORTS_LOST = "reports_lost"  # plays cease, and the bytes go on: nobody has left
+    # routes
+    ROUTE_DAMPED = "route_damped"  # it or its session goes and comes too often: ranked last

@@ -17,7 +17,7 @@ from pipeline.decide.blocks import Blocks
 from pipeline.decide.eligibility import Eligibility
 from pipeline.decide.groups import NO_CHANGE, RegionTable, TableChange
 from pipeline.decide.guard import Guard, Move
-from pipeline.decide.serving import ENTRY, Ranked, ServedGroups
+from pipeline.decide.serving import KEPT, Ranked, ServedGroups
 from pipeline.decide.shares import RegionShares, SiteLoad
 from pipeline.decide.surges import Surges
 from pipeline.decide.tablebytes import table_from_bytes, table_to_bytes
@@ -28,7 +28,6 @@ from pipeline.state.codec import Packed, pack, unpack, within
 from pipeline.state.demand import Demand
 from pipeline.state.fleet import Fleet
 from pipeline.state.keyindex import distinct
-from pipeline.state.lpm import ragged
 from pipeline.state.paths import Paths
 from pipeline.state.routes import Routes
 from pipeline.wire.address import prefix_bytes
@@ -241,7 +240,9 @@ class Region:
         living = np.flatnonzero(table.alive)
         living = living[np.argsort(table.group_id[living])]
         at = np.searchsorted(table.group_id[living], group)
-        return table.site[table.start[living[at]]]
+        entries, count = table.in_order(living[at])
+        first: I32 = table.site[entries[np.cumsum(count) - count]]
+        return first
 
     def _verdict(self, before: Reason | None, move: Move) -> VerdictRow:
         after = self.guard.held_reason
@@ -262,6 +263,5 @@ def _keys(hi: U64, lo: U64, length: npt.NDArray[np.uint8]) -> Keys:
 
 
 def _ranked(table: RegionTable, groups: I64) -> Ranked:
-    count = table.count[groups].astype(np.int64)
-    entries = ragged(table.start[groups], count)
-    return Ranked(table.group_id[groups], count, *(getattr(table, name)[entries] for name in ENTRY))
+    entries, count = table.in_order(groups)
+    return Ranked(table.group_id[groups], count, *(getattr(table, name)[entries] for name in KEPT))

@@ -11,13 +11,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.config import DampingConfig
 from pipeline.decide.distance import distance_km, points
 from pipeline.state.fleet import Fleet
+from tests.damping_oracle import OracleDamping
 
 Key = tuple[str, str, bytes, int]  # site, peer, prefix, path id
 Attributes = tuple[int, int | None]  # AS-path length, MED
-#: site, tier, AS-path length, MED, RTT, kilometres; -1: not needed
-Entry = tuple[str, int, int, int, int, int]
+#: site, tier, AS-path length, MED, RTT, kilometres, whether its route flaps; -1: not needed
+Entry = tuple[str, int, int, int, int, int, bool]
+#: Whether it flaps, AS-path length, MED: the least of a site's routes stands for it.
+Best = tuple[bool, int, int]
 WORST = 2**32 - 1
 
 
@@ -32,15 +36,29 @@ def covers(outer: bytes, inner: bytes) -> bool:
 class OracleRoutes:
     routes: dict[Key, Attributes] = field(default_factory=dict)
     notes: Counter[str] = field(default_factory=Counter)
+    damping: OracleDamping = field(default_factory=OracleDamping)
+    config: DampingConfig = field(default_factory=DampingConfig)
 
     def announce(self, key: Key, attributes: Attributes) -> None:
-        self.notes["duplicate"] += self.routes.get(key) == attributes
+        held = self.routes.get(key)
+        self.notes["duplicate"] += held == attributes
+        if held not in (None, attributes):
+            self.damping.added[key] += self.config.change_penalty
+        self.damping.announced(key[:2])
         self.routes[key] = attributes
 
     def withdraw(self, key: Key) -> None:
-        self.notes["withdrawn_unknown"] += self.routes.pop(key, None) is None
+        known = self.routes.pop(key, None) is not None
+        self.notes["withdrawn_unknown"] += not known
+        if known:
+            self.damping.added[key] += self.config.withdrawal_penalty
 
-    def flush(self, site: str, peer: str) -> None:
+    def damped(self, key: Key) -> bool:
+        return key in self.damping.damped or key[:2] in self.damping.damped
+
+    def flush(self, site: str, peer: str, *, down: bool) -> None:
+        if down:
+            self.damping.went_down((site, peer), self.config)
         gone = [key for key in self.routes if key[:2] == (site, peer)]
         self.notes["peer_flush"] += len(gone)
         for key in gone:
@@ -80,20 +98,18 @@ class World:
         return int(distance_km(here, there)[0])
 
 
-def own_ranking(
-    announced: Mapping[str, tuple[int, int]], prefix: bytes, world: World
-) -> list[Entry]:
-    """The sites that announce `prefix` itself (site -> AS-path length, MED), in order, tier 0."""
+def own_ranking(announced: Mapping[str, Best], prefix: bytes, world: World) -> list[Entry]:
+    """The sites that announce `prefix` itself, in order, tier 0."""
     sites = world.sites()
     found = []
-    for name, (hops, med) in announced.items():
-        by_path = [one for one, key in announced.items() if key[0] == hops]
-        tie = [one for one, key in announced.items() if key == (hops, med)]
+    for name, (damped, hops, med) in announced.items():
+        by_path = [one for one, key in announced.items() if key[1] == hops]
+        tie = [one for one, key in announced.items() if key[1:] == (hops, med)]
         steps = {one: world.rtt_step.get((one, prefix), -1) for one in tie}
         step = steps[name] if len(tie) > 1 and min(steps.values()) >= 0 else -1
         still = [one for one in tie if step < 0 or steps[one] == step]
         km = world.km(sites[name], prefix) if len(still) > 1 else -1
-        entry = (name, 0, hops, med if len(by_path) > 1 else -1, _ms(step), km)
+        entry = (name, 0, hops, med if len(by_path) > 1 else -1, _ms(step), km, damped)
         found.append(((hops, med, step, km, name), entry))
     return [entry for _, entry in sorted(found)]
 
@@ -105,11 +121,12 @@ def _ms(step: int) -> int:
 def table(routes: OracleRoutes, world: World) -> dict[bytes, list[Entry]]:
     """Every prefix that a site of the region announces, and its ranking."""
     sites = world.sites()
-    best: dict[bytes, dict[str, tuple[int, int]]] = {}
-    for (site, _, prefix, _), (hops, med) in routes.routes.items():
+    best: dict[bytes, dict[str, Best]] = {}
+    for route, (hops, med) in routes.routes.items():
+        site, _, prefix, _ = route
         if site in sites:
             absent = WORST if world.missing_med == "worst" else 0
-            key = (hops, absent if med is None else med)
+            key = (routes.damped(route), hops, absent if med is None else med)
             at = best.setdefault(prefix, {})
             at[site] = min(at.get(site, key), key)
     own = {prefix: own_ranking(announced, prefix, world) for prefix, announced in best.items()}

@@ -1,8 +1,9 @@
 """A log in which a cell has much to remember, and runs through it with stops: for tests of L2.
 
 Beside what cell_world has: feeds that collapse and come back (the guard holds), an appliance that
-flaps (damping), a site and a region that come late, sites that leave and return, routes that are
-renumbered, other configurations, pauses after which demand and paths are forgotten.
+flaps and sessions that do (damping), a site and a region that come late, sites that leave and
+return, routes that are renumbered, other configurations, pauses after which demand and paths are
+forgotten.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,7 +36,9 @@ from tests.cell_world import (
 
 CONFIGS = (
     SteeringConfig(),
-    SteeringConfig.model_validate({"proximity": {"sites_max": 2}}),
+    SteeringConfig.model_validate(
+        {"proximity": {"sites_max": 2}, "damping": {"route_suppress": 1500}}
+    ),
     SteeringConfig.model_validate(
         {
             "proximity": {"missing_med": "worst"},
@@ -117,11 +120,17 @@ def _churn(log: Log, random: Random) -> None:
 
 
 def _strangers(log: Log, random: Random) -> None:
-    """Routes of prefixes that nobody else has, soon to be withdrawn: rows that die."""
-    start = random.randrange(200)
-    action = random.choice(["ANNOUNCE", "WITHDRAW"])
-    for number in range(start, start + 40):
-        log.route("us-s0", f"31.{number}.0.0/16", action=action)
+    """Routes of prefixes that nobody else has, soon to go, some with their session: rows that die,
+    with a penalty or without."""
+    start, third = random.randrange(150), random.randrange(16)
+    action = random.choice(["ANNOUNCE", "ANNOUNCE", "WITHDRAW", "PeerDown", "PeerDown"])
+    if action == "PeerDown":
+        log.session("us-s0", action)
+        for net in nets("us"):
+            log.route("us-s0", net)
+        return
+    for number in range(start, start + 80):
+        log.route("us-s0", f"31.{number}.{third}.0/24", action=action)
 
 
 def _site_goes(log: Log, random: Random) -> None:
@@ -171,10 +180,19 @@ def _session(log: Log, random: Random) -> None:
     log.session(random.choice(sites("eu")), random.choice(["PeerDown", "PeerUp"]))
 
 
+def _session_flaps(log: Log, random: Random) -> None:
+    site = random.choice(sites("eu"))
+    for _ in range(3):
+        log.session(site, "PeerDown")
+        log.session(site, "PeerUp")
+        for net in nets("eu"):
+            log.route(site, net, hops=random.randint(1, 5))
+
+
 _TROUBLES: tuple[Callable[[Log, Random], None], ...] = (
     *(_collapse, _feed_again, _feed_again, _churn, _churn, _strangers, _strangers, _strangers),
     *(_site_goes, _inventory_again, _late_region, _appliance_goes, _paths, _paths),
-    *(_other_config, _failures, _failures, _pause, _session),
+    *(_other_config, _failures, _failures, _pause, _session, _session_flaps),
 )
 
 LOGS: Mapping[str, Callable[[int], Log]] = {"usual": make_log, "troubled": troubled}

@@ -145,6 +145,7 @@ def _site(facts: SiteFacts, shown: list[dict[str, Any]]) -> dict[str, Any]:
             "as_path_len": route.route.as_path_len,
             "med": None if route.route.med < 0 else route.route.med,
             "others": route.others,
+            "damped_until_ms": route.damped_until_ms or None,
             "record": origin_json(route.record),
         },
         "path": path

@@ -179,7 +179,10 @@ def _route(found: Explanation, name: str) -> str:
     if isinstance(facts.record, Source) and facts.record.value is not None:
         fields = decode(facts.record.value)[1]
         text += f" from {facts.route.peer} AS{fields['peer_asn']}: {fields['as_path']}"
-    return text + (f" (and {facts.others} more)" if facts.others else "")
+    text += f" (and {facts.others} more)" if facts.others else ""
+    if facts.damped_until_ms:
+        text += f", damped until {_time(facts.damped_until_ms)}"
+    return text
 
 
 def _forecast(block: BlockDemand) -> str:

@@ -7,6 +7,7 @@ import typer
 
 from pipeline.cli.common import JsonOption, asks_broker, bold, emit, note, run_async, say, table
 from pipeline.errors import UsageError, WireError
+from pipeline.reasons import Reason
 
 if TYPE_CHECKING:
     from pipeline.broker.settings import BrokerSettings
@@ -114,6 +115,8 @@ def _tell_why(answer: "Answer") -> None:
     say("Ranked by: longest announced prefix, AS path, MED, RTT, distance, name; - was not needed.")
     if any(each.price for each in ranked):
         say("Served where cost + price is least; 1,000 is as far as an AS hop, 1 as a rank.")
+    if any(each.reason == Reason.ROUTE_DAMPED for each in ranked):
+        say("route_damped: its route or session went and came too often, and ranks last for now.")
 
 
 def figures(key: "Proximity | None") -> list[str]:

@@ -44,13 +44,11 @@ from pipeline.state.health import (
     Service,
 )
 from pipeline.state.ids import Bool, Int64, UInt8
+from pipeline.state.penalties import PENALTY_CEILING
 from pipeline.state.plays import Plays
 
 __all__ = ["ApplianceState", "evaluate"]
 
-#: FRR's max-suppress: the penalty is capped where its decay to reuse takes 60 minutes at FRR's
-#: half-life of 15, i.e. at reuse * 2**4.
-PENALTY_CEILING = 16
 #: So many appliances must be heard before "more than half of them" says anything about reporting.
 BLIND_MIN = 5
 #: So many appliances of a site must be silent together before that says more than each alone. With

@@ -7,10 +7,10 @@ Rule, after the longest match: shorter AS path, lower MED, lower RTT step, fewer
 id in text order. The RTT counts only where every site of the tie (same prefix, AS path and MED)
 has been measured to exactly this prefix; the kilometres are from the site to where the prefix is:
 the longest Network record that covers it, else its region. Of a site's several routes to a prefix
-the best one stands for it. A field that was not needed (nobody tied on all before it) is -1:
-rankings that differ in nothing that decides are the same ranking, and prefixes share groups. Ties
-are ties of the announced prefix, also where a more specific one takes some of its sites away; that
-is what makes inheriting exact.
+the best one stands for it, of those that do not flap if there are any. A field that was not needed
+(nobody tied on all before it) is -1: rankings that differ in nothing that decides are the same
+ranking, and prefixes share groups. Ties are ties of the announced prefix, also where a more
+specific one takes some of its sites away; that is what makes inheriting exact.
 Sources: RFC 4271 9.1.2.2 (path length, MED), Open Connect's published order. An RTT ladder
 instead of milliseconds: the rank must not follow the noise (paths.py).
 How: the fields of a row are packed into one 64-bit word and the words are sorted, three times:
@@ -49,7 +49,7 @@ class OwnRankings:
     """Per prefix id (`prefix` int32, ascending; `start`, `count` int64) the sites that announce
     it, a row each in rank order, cut at sites_max: `code` (Placement's number of the site),
     `as_path_len` int32, `med` int64, `rtt_step` int16, `distance_km` int32, each -1 where it
-    was not needed."""
+    was not needed; `damped` bool: it or its session flaps, and the site has no other route."""
 
     prefix: Int32
     start: Int64
@@ -59,11 +59,13 @@ class OwnRankings:
     med: Int64
     rtt_step: Int16
     distance_km: Int32
+    damped: Bools
 
 
 def rank(rows: RouteRows, routes: Routes, place: Placement) -> OwnRankings:
     """Rank, for every prefix in `rows`, the sites that announce it. `rows` must hold all live
-    routes of each of its prefixes; sites that the region does not have are passed over."""
+    routes of each of its prefixes; sites that the region does not have are passed over. Those that
+    are damped rank as if they were not (RegionTable.in_order puts them last)."""
     order = _attribute_ranks(routes, place.missing_med_is_worst)
     prefix, code, attribute = _best_routes(rows, order, place)
     hops, med = order.hops[attribute], order.med[attribute]
@@ -88,11 +90,12 @@ def rank(rows: RouteRows, routes: Routes, place: Placement) -> OwnRankings:
         prefix=prefix[kept][start].astype(np.int32),
         start=start,
         count=np.diff(start, append=np.count_nonzero(kept)),
-        code=code[kept],
+        code=code[kept] >> 1,
         as_path_len=hops[kept].astype(np.int32),
         med=med[kept],
         rtt_step=step[kept],
         distance_km=km[kept],
+        damped=(code[kept] & 1).astype(np.bool_),
     )
 
 
@@ -120,18 +123,19 @@ def _attribute_ranks(routes: Routes, missing_is_worst: bool) -> _AttributeRanks:
 def _best_routes(
     rows: RouteRows, order: _AttributeRanks, place: Placement
 ) -> tuple[Int64, Int64, Int64]:
-    """(prefix, code, attribute rank), one row per prefix and site, in order of (prefix, rank,
-    code)."""
+    """(prefix, twice the code plus whether damped, attribute rank), one row per prefix and site, in
+    order of (prefix, rank, code). A site's route that is not damped stands before one that is."""
     code = place.code[rows.site]
     here = slice(None) if code.min(initial=0) != NONE else code != NONE
-    by_code, by_rank = _U64(_bits(len(place.name_hash))), _U64(_bits(len(order.hops)))
-    # 64 bits hold 2**24 prefixes, 2**14 sites and 2**26 different attribute pairs.
+    by_code, by_rank = _code_bits(place), _U64(_bits(len(order.hops)))
+    # 64 bits hold 2**24 prefixes, 2**14 sites and 2**25 different attribute pairs.
     word = rows.prefix[here].astype(np.uint64) << by_code
-    word |= code[here].astype(np.uint64)
+    word |= code[here].astype(np.uint64) << _U64(1)
+    word |= rows.damped[here]
     word <<= by_rank
     word |= order.rank[rows.attribute[here]].astype(np.uint64)
     word.sort()
-    word = word[_changes(word >> by_rank)]
+    word = word[_changes(word >> (by_rank + _U64(1)))]
     prefix_code, attribute = word >> by_rank, word & _mask(by_rank)
     word = (prefix_code >> by_code) << (by_rank + by_code)
     word |= (attribute << by_code) | (prefix_code & _mask(by_code))
@@ -146,17 +150,18 @@ def _break_ties(
     tie: Int64, prefix: Int64, code: Int64, routes: Routes, place: Placement
 ) -> tuple[Int64, Int16, Int32]:
     """Put the sites of each tie in order: (code, RTT step, kilometres), the tie's rows staying
-    where they are. `tie`: ascending numbers from 0, equal for the rows of one tie."""
+    where they are. `tie`: ascending numbers from 0, equal for the rows of one tie; `code` as
+    _best_routes has it."""
     first = np.flatnonzero(_changes(tie))
     where = rows_of(routes.by_id, prefix[first])
     step = np.full(len(tie), NONE, dtype=np.int64)
     if len(place.rtt):
-        measured = place.rtt.find(place.site[code], rows_of(where, tie)).astype(np.int64)
+        measured = place.rtt.find(place.site[code >> 1], rows_of(where, tie)).astype(np.int64)
         whole = np.minimum.reduceat(measured, first) != NONE
         step = np.where(whole[tie], measured, NONE)
-    km = place.distance_km(code, tie, where)
+    km = place.distance_km(code >> 1, tie, where)
     # 64 bits hold 2**20 ties of 2**14 sites with 2**14 steps, or more ties with fewer steps.
-    by_code, by_km = _U64(_bits(len(place.name_hash))), _U64(15)
+    by_code, by_km = _code_bits(place), _U64(15)
     by_step = _U64(_bits(int(step.max()) + 2))
     word = tie.astype(np.uint64) << by_step
     word |= (step + 1).astype(np.uint64)
@@ -169,6 +174,11 @@ def _break_ties(
     step = (word & _mask(by_step)).astype(np.int64) - 1
     km[~_tied(_changes(word))] = NONE
     return code, step.astype(np.int16), km
+
+
+def _code_bits(place: Placement) -> np.uint64:
+    """Bits of a site's code and of whether it is damped."""
+    return _U64(_bits(len(place.name_hash)) + 1)
 
 
 def _bits(count: int) -> int:

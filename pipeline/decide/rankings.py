@@ -29,11 +29,12 @@ Bools = npt.NDArray[np.bool_]
 
 _U64 = np.uint64
 # Odd words without a pattern (digits of pi), one for each thing that is stirred in.
-_HOPS, _MED, _RTT, _KM, _PLACE, _TIER = (
+_HOPS, _MED, _RTT, _KM, _PLACE, _TIER, _DAMPED = (
     _U64(word | 1)
     for word in (
         0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0,
         0x082EFA98EC4E6C89, 0x452821E638D01377, 0xBE5466CF34E90C6C,
+        0xC0AC29B7C97C50DD,
     )
 )  # fmt: skip
 
@@ -41,7 +42,8 @@ _HOPS, _MED, _RTT, _KM, _PLACE, _TIER = (
 @dataclass(frozen=True, slots=True)
 class Entries:
     """Entries of rankings, equally long columns: `site` fleet id; `tier` 0 is the most specific
-    announcement; key fields as published, -1 where not needed; `word`: hash of all but the tier."""
+    announcement; key fields as published, -1 where not needed; `damped`: its route flaps; `word`:
+    hash of all but the tier."""
 
     site: Int32
     tier: UInt8
@@ -49,6 +51,7 @@ class Entries:
     med: Int64
     rtt_ms: Int32
     distance_km: Int32
+    damped: Bools
     word: Words
 
     def take(self, rows: npt.NDArray[np.integer] | slice) -> "Entries":
@@ -60,17 +63,19 @@ class Entries:
         return Entries(*(grown(getattr(self, name), size) for name in COLUMNS))
 
 
-COLUMNS = ("site", "tier", "as_path_len", "med", "rtt_ms", "distance_km", "word")
+COLUMNS = ("site", "tier", "as_path_len", "med", "rtt_ms", "distance_km", "damped", "word")
 
 
 def entry_words(
-    name_hash: Words, as_path_len: Int32, med: Int64, rtt_ms: Int32, distance_km: Int32
-) -> Words:
+    name_hash: Words, as_path_len: Int32, med: Int64, rtt_ms: Int32, distance_km: Int32,
+    damped: Bools,
+) -> Words:  # fmt: skip
     """One word per entry for all of it but its tier."""
     word = name_hash + as_path_len.astype(np.uint64) * _HOPS
     word = mix(word + (rtt_ms + 1).astype(np.uint64) * _RTT)
     word = mix(word + (med + 1).astype(np.uint64) * _MED)
-    return mix(word + (distance_km + 1).astype(np.uint64) * _KM)
+    word = mix(word + (distance_km + 1).astype(np.uint64) * _KM)
+    return np.where(damped, mix(word + _DAMPED), word) if damped.any() else word
 
 
 def ranking_ids(word: Words, tier: UInt8, start: Int64, count: Int64) -> Words:
@@ -97,6 +102,7 @@ class Rankings:
             np.empty(4096, dtype=np.int64),
             np.empty(4096, dtype=np.int32),
             np.empty(4096, dtype=np.int32),
+            np.empty(4096, dtype=np.bool_),
             np.empty(4096, dtype=np.uint64),
         )
         self._rows = 0

@@ -24,7 +24,7 @@ U8 = npt.NDArray[np.uint8]
 class Ranked:
     """Groups as proximity ranks them: group uint64[G]; count int64[G]; per entry, in order, site
     int32 (fleet id), tier, as_path_len int32, med int64, rtt_ms, distance_km int32 (-1: not
-    needed)."""
+    needed), damped bool: its route flaps; those stand last."""
 
     group: U64
     count: I64
@@ -34,10 +34,15 @@ class Ranked:
     med: I64
     rtt_ms: I32
     distance_km: I32
+    damped: Bools
 
 
-#: Columns of Ranked that have a row per entry.
+#: Columns of Ranked that have a row per entry and are published; all that have.
 ENTRY = ("site", "tier", "as_path_len", "med", "rtt_ms", "distance_km")
+KEPT = (*ENTRY, "damped")
+#: An entry costs as if it were announced by so many less specific prefixes at most; what is damped
+#: stands behind all of them. (Announcements nest 9 deep in real tables.)
+_DEEP = 32
 
 
 class ServedGroups:
@@ -59,6 +64,7 @@ class ServedGroups:
         self.med: I64 = np.empty(0, np.int64)
         self.rtt_ms: I32 = np.empty(0, np.int32)
         self.distance_km: I32 = np.empty(0, np.int32)
+        self.damped: Bools = np.empty(0, np.bool_)
         self.cost: I32 = np.empty(0, np.int32)
         self.alive: Bools = np.empty(0, np.bool_)
         self.home: I16 = np.empty((0, CLASSES), np.int16)
@@ -85,7 +91,7 @@ class ServedGroups:
         count = np.diff(made.offsets)
         made.owner = np.repeat(np.arange(len(count), dtype=np.int32), count)
         rank = np.arange(len(made.owner)) - made.offsets[made.owner]
-        made.cost = _cost(made.tier, made.as_path_len, rank)
+        made.cost = _cost(made.tier, made.as_path_len, made.damped, rank)
         living = np.flatnonzero(made.alive)
         made._slot = living[np.argsort(made.group[living], kind="stable")]
         made._sorted = made.group[made._slot]
@@ -150,9 +156,9 @@ class ServedGroups:
         rank = np.arange(entries) - np.repeat(ends - born.count, born.count)
         self._extend("offsets", self.offsets[-1] + ends)
         self._extend("owner", np.repeat(np.arange(first, first + groups), born.count))
-        for name in ("group", *ENTRY):
+        for name in ("group", *KEPT):
             self._extend(name, getattr(born, name))
-        self._extend("cost", _cost(born.tier, born.as_path_len, rank))
+        self._extend("cost", _cost(born.tier, born.as_path_len, born.damped, rank))
         self._extend("alive", np.ones(groups, np.bool_))
         self._extend("dirty", np.ones(groups, np.bool_))
         self._extend("record_hash", np.zeros(groups, np.uint64))
@@ -176,7 +182,7 @@ class ServedGroups:
     def _close_up(self) -> None:
         keep = self.alive[self.owner]
         count = np.diff(self.offsets)[self.alive]
-        for name in (*ENTRY, "cost", "shares", "passed"):
+        for name in (*KEPT, "cost", "shares", "passed"):
             setattr(self, name, getattr(self, name)[keep])
         for name in ("group", "home", "record_hash", "dirty", "demand_bps"):
             setattr(self, name, getattr(self, name)[self.alive])
@@ -186,15 +192,16 @@ class ServedGroups:
 
 
 _STORED = (
-    *("group", "offsets", *ENTRY, "alive", "home", "shares", "passed"),
+    *("group", "offsets", *KEPT, "alive", "home", "shares", "passed"),
     *("record_hash", "dirty", "demand_bps"),
 )
 
 
-def _cost(tier: I32, as_path_len: I32, rank: I64) -> I32:
-    """Proximity cost of an entry: the less specific announcement first, then the longer AS path,
-    then the rank, each of which outweighs what follows; never decreasing along a ranking."""
+def _cost(tier: I32, as_path_len: I32, damped: Bools, rank: I64) -> I32:
+    """Proximity cost of an entry: what is damped first, then the less specific announcement, then
+    the longer AS path, then the rank, each of which outweighs what follows; never decreasing along
+    a ranking."""
+    deep = np.minimum(tier.astype(np.int64), _DEEP - 1) + damped * _DEEP
     path = np.clip(as_path_len, 0, 999)
-    return (tier.astype(np.int64) * 1_000_000 + path * 1_000 + np.minimum(rank, 999)).astype(
-        np.int32
-    )
+    cost: I32 = (deep * 1_000_000 + path * 1_000 + np.minimum(rank, 999)).astype(np.int32)
+    return cost

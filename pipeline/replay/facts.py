@@ -27,6 +27,7 @@ from pipeline.replay.sitefacts import (
 from pipeline.replay.trail import Told, Trail
 from pipeline.state.health import ApplianceState, Service
 from pipeline.state.paths import rtt_ms_of_step
+from pipeline.state.sessionroutes import damped_until_ms
 from pipeline.wire.address import prefix_columns
 from schemas.registry import (
     APPLIANCE_HEALTH,
@@ -189,14 +190,20 @@ class Facts:
         )
 
     def _route(self, site: str, longest: int) -> RouteFacts | None:
-        found, others = self._trail.routes.best(site, longest)
+        found, others = self._trail.routes.best(site, longest, self._damped_until_ms)
         if self._trail.first_cut > 1:
             known = self._route_of_state(site, longest)
             if known is not None and (found is None or known[3:6] != found[3:6]):
                 return RouteFacts(known, 0, self.origin(BGP_ROUTES.name, -1))
         if found is None:
             return None
-        return RouteFacts(found, others, self.origin(BGP_ROUTES.name, found.offset))
+        record = self.origin(BGP_ROUTES.name, found.offset)
+        return RouteFacts(found, others, record, self._damped_until_ms(found))
+
+    def _damped_until_ms(self, route: Route) -> int:
+        prefix = prefix_columns(pl.Series([route.prefix], dtype=pl.Binary))
+        asked = (route.site, route.peer, prefix, route.path_id)
+        return damped_until_ms(self._cell.routes, *asked)
 
     def _route_of_state(self, site: str, longest: int) -> Route | None:
         """The same as far as the state tells, which has it from before the recording as well."""

@@ -3,7 +3,7 @@ stands in. Rows are cut down to those around the address first and then read by 
 reader (state/routebatch.py), so that a refused announcement withdraws here as it does there, and a
 session that comes up or goes down flushes the same routes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -76,15 +76,19 @@ class LiveRoutes:
                 news.append(RouteNews(was, now, offset))
         return news
 
-    def best(self, site: str, longest: int) -> tuple[Route | None, int]:
+    def best(
+        self, site: str, longest: int, damped: Callable[[Route], int]
+    ) -> tuple[Route | None, int]:
         """The site's most specific announcement of at most this length: the route that stands for
-        it, and how many others of the same prefix it has."""
+        it, and how many others of the same prefix it has. `damped`: above 0 for what is."""
         own = [route for route in self.live.values() if route.site == site]
         own = [route for route in own if route.prefix[16] <= longest]
         length = max((route.prefix[16] for route in own), default=-1)
         own = [route for route in own if route.prefix[16] == length]
         found = min(
-            own, key=lambda one: (one.as_path_len, max(one.med, 0), one.offset), default=None
+            own,
+            key=lambda one: (damped(one) > 0, one.as_path_len, max(one.med, 0), one.offset),
+            default=None,
         )
         return found, max(0, len(own) - 1)
 

@@ -142,11 +142,13 @@ def _evidence(
 
 
 def concerns(told: Told, sites: set[str], regions: set[str], witness: Witness) -> bool:
-    """Whether a verdict is on one of these sites, its appliances, the table of one of these regions
-    or on the whole cell."""
+    """Whether a verdict is on one of these sites, its appliances or sessions, the table of one of
+    these regions or on the whole cell."""
     kind, entity = told.row.kind, told.row.entity
     if kind == "appliance":
         return witness.site_of.get(entity) in sites
+    if kind == "session":
+        return entity.partition("|")[0] in sites
     return kind == "cell" or entity in (sites if kind == "site" else regions)
 
 
@@ -207,7 +209,7 @@ def _why(
     for site in sorted(moved):
         parts += _appliances(one for one in told if witness.site_of.get(one.row.entity) == site)
         parts += [verdict_text(one) for one in told if _decides(one, site)]
-    for kind in ("inventory", "route", "path"):
+    for kind in ("session", "inventory", "route", "path"):
         found = by_kind.get(kind, []) if kind != "inventory" or not parts else []
         texts = [*dict.fromkeys(one.text for one in found)]
         parts += texts[:2]

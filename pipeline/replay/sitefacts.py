@@ -65,11 +65,13 @@ class LinkFacts:
 
 @dataclass(frozen=True, slots=True)
 class RouteFacts:
-    """The route that stands for a site, and how many others it has to the same prefix."""
+    """The route that stands for a site, and how many others it has to the same prefix; until when
+    it is damped, 0: it is not."""
 
     route: Route
     others: int
     record: Origin
+    damped_until_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

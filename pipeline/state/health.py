@@ -33,6 +33,7 @@ from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.fleet import Fleet
 from pipeline.state.healthscreen import checks
 from pipeline.state.ids import Bool, Int64, UInt8, codes, grown, rounds
+from pipeline.state.penalties import decayed
 from pipeline.wire.rows import OFFSET, Account, TopicRows, passing
 
 Float64 = npt.NDArray[np.float64]
@@ -261,13 +262,9 @@ class Health:
         return np.where(self.capacity_bps > 0, np.minimum(self.capacity_bps, known), known)
 
     def penalty_at(self, now_ms: int, config: SteeringConfig) -> Int64:
-        """int64[n]: the penalties as of `now_ms`: halved for every half-life that has passed, in
-        between along a straight line (integers; at most 6 % above the exponential)."""
-        half_life = config.health.penalty_half_life_ms
-        passed = np.maximum(now_ms - self.penalty_at_ms, 0)
-        halved = self.penalty >> np.minimum(passed // half_life, 62)
-        value: Int64 = halved * (2 * half_life - passed % half_life) // (2 * half_life)
-        return value
+        """int64[n]: the penalties as of `now_ms`."""
+        half_life_ms = config.health.penalty_half_life_ms
+        return decayed(self.penalty, self.penalty_at_ms, now_ms, half_life_ms)
 
     def ramp(self, now_ms: int, config: SteeringConfig) -> Int64:
         """int64[n]: share of capacity that slow start allows, in ten-thousandths."""

@@ -47,7 +47,8 @@ Sessions = Callable[[str, str], int]
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Equally long columns in offset order. `epoch`: how many flushes of the row's session came
-    before it; `flushes[s]`: how many session s had in all (empty where there were none)."""
+    before it; `flushes[s]`: how many session s had in all (empty where there were none).
+    `down_epoch`, `downs`: the same of PeerDown alone."""
 
     offset: Int64
     session: Int32
@@ -58,6 +59,8 @@ class Batch:
     med: Int64  # -1: without
     epoch: Int64
     flushes: Int64
+    down_epoch: Int64
+    downs: Int64
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -73,8 +76,9 @@ def read_batch(
             _tombstones(rows, sessions, account),
         ]
     )
-    flushes = _flushes(rows, now_ms, config, sessions, account)
-    epoch, amount = _epochs(columns[OFFSET], columns[_SESSION], *flushes)
+    where, whose, down = _flushes(rows, now_ms, config, sessions, account)
+    epoch, amount = _epochs(columns[OFFSET], columns[_SESSION], where, whose)
+    down_epoch, downs = _epochs(columns[OFFSET], columns[_SESSION], where[down], whose[down])
     return Batch(
         offset=columns[OFFSET],
         session=columns[_SESSION],
@@ -85,6 +89,8 @@ def read_batch(
         med=columns["med"],
         epoch=epoch,
         flushes=amount,
+        down_epoch=down_epoch,
+        downs=downs,
     )
 
 
@@ -202,9 +208,11 @@ def _from_the_future(at_ms: Int64, now_ms: int, config: SteeringConfig) -> Bools
 
 def _flushes(
     rows: TopicRows, now_ms: int, config: SteeringConfig, sessions: Sessions, account: Account
-) -> tuple[Int64, Int32]:
-    """(offset, session) of every PeerUp and PeerDown; EndOfRib changes nothing and is counted."""
+) -> tuple[Int64, Int32, Bools]:
+    """(offset, session, whether it went down) of every PeerUp and PeerDown; EndOfRib changes
+    nothing and is counted."""
     where, whose = [np.empty(0, np.int64)], [np.empty(0, np.int32)]
+    down = [np.empty(0, np.bool_)]
     for name in ("PeerUp", "PeerDown", "EndOfRib"):
         frame = rows.frames.get(name)
         if frame is None or not frame.height:
@@ -217,7 +225,8 @@ def _flushes(
         if name != "EndOfRib":
             where.append(offset[kept])
             whose.append(session[kept])
-    return np.concatenate(where), np.concatenate(whose)
+            down.append(np.full(len(whose[-1]), name == "PeerDown"))
+    return np.concatenate(where), np.concatenate(whose), np.concatenate(down)
 
 
 def _epochs(offset: Int64, session: Int32, where: Int64, whose: Int32) -> tuple[Int64, Int64]:

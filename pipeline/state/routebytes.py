@@ -2,26 +2,27 @@
 
 Stored: the names; sessions; the keys of prefixes, sources, attributes and rows, each in the order
 of their ids; the attribute of each row, dead ones included, because when and how all is numbered
-anew depends on them; the journal of changed prefixes, from which tables that have not looked yet
-will take what is new. Made again: the look-ups by key, and the chains of a prefix's rows, whose
-order nobody sees (ranking sorts)."""
+anew depends on them; penalties of what flaps; the journal of changed prefixes, from which tables
+that have not looked yet will take what is new. Made again: the look-ups by key, and the chains of a
+prefix's rows, whose order nobody sees (ranking sorts)."""
 
 import numpy as np
 
-from pipeline.state.codec import Packed, pack, unpack
+from pipeline.state.codec import Packed, pack, unpack, within
+from pipeline.state.damping import Damping
 from pipeline.state.ids import Ids
+from pipeline.state.journal import Journal
 from pipeline.state.keyindex import KeyIndex
 from pipeline.state.routes import Routes
 
 
 def routes_to_bytes(routes: Routes) -> Packed:
     """The bytes of the section."""
-    sessions, journal = len(routes._sessions), routes._journal
+    sessions = len(routes._sessions)
     hi, lo, length = routes.by_id
     return pack(
         "routes",
         {
-            "version": routes.version,
             "generation": routes.generation,
             "sites": routes.sites.names,
             "peers": routes.peers.names,
@@ -34,10 +35,8 @@ def routes_to_bytes(routes: Routes) -> Packed:
             "attribute_key": routes._attributes.column(0),
             "key": routes._keys.column(0),
             "attribute": routes._attribute[: len(routes._keys)],
-            "journal_floor": routes._journal_floor,
-            "journal_version": np.array([version for version, _ in journal], np.int64),
-            "journal_count": np.array([len(ids) for _, ids in journal], np.int64),
-            "journal": np.concatenate([np.empty(0, np.int32), *(ids for _, ids in journal)]),
+            **within("damping", routes.damping.fields()),
+            **within("journal", routes._journal.fields()),
         },
     )
 
@@ -45,7 +44,7 @@ def routes_to_bytes(routes: Routes) -> Packed:
 def routes_from_bytes(data: bytes) -> Routes:
     """The inverse of `routes_to_bytes`."""
     routes, fields = Routes(), unpack("routes", data)
-    routes.version, routes.generation = fields["version"], fields["generation"]
+    routes.generation = fields["generation"]
     routes.sites, routes.peers = Ids.of(fields["sites"]), Ids.of(fields["peers"])
     routes._session_site, routes._session_peer = fields["session_site"], fields["session_peer"]
     pairs = zip(routes._session_site.tolist(), routes._session_peer.tolist(), strict=True)
@@ -60,8 +59,6 @@ def routes_from_bytes(data: bytes) -> Routes:
     routes._link()
     routes._attribute = fields["attribute"]
     routes.announced = int(np.count_nonzero(routes._attribute >= 0))
-    routes._journal_floor, routes._journal_size = fields["journal_floor"], len(fields["journal"])
-    ends = np.cumsum(fields["journal_count"])
-    parts = np.split(fields["journal"], ends[:-1]) if len(ends) else []
-    routes._journal = list(zip(fields["journal_version"].tolist(), parts, strict=True))
+    routes.damping = Damping.of(fields.part("damping"))
+    routes._journal = Journal.of(fields.part("journal"))
     return routes

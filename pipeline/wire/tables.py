@@ -33,6 +33,7 @@ PASSED_REASONS = (
     Reason.CLASS_NOT_SERVED,
     Reason.SITE_FULL,
     Reason.DRAINING,
+    Reason.ROUTE_DAMPED,
 )
 _CLASSES = 3
 _CHUNK = 8192

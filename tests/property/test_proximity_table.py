@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import ProximityConfig, SteeringConfig
+from pipeline.config import DampingConfig, ProximityConfig, SteeringConfig
 from pipeline.decide import groups as groups_module
 from pipeline.decide.groups import RegionTable, TableChange
 from pipeline.state import routes as routes_module
@@ -19,6 +19,13 @@ from pipeline.wire.rows import Account
 from tests.frames import NOW_MS, fold_fleet, network, region, site, topic_rows
 from tests.proximity_oracle import Entry, OracleRoutes, World, table
 
+#: Two withdrawals damp a route, two falls a session, for a while that a history may outlast.
+DAMPING = DampingConfig(
+    session_suppress=1500,
+    route_suppress=1500,
+    session_half_life_ms=60_000,
+    route_half_life_ms=90_000,
+)
 REGIONS = ("eu", "us")
 SITES = ("a", "b", "c", "d", "e")
 PEERS = ("p1", "p2")
@@ -93,7 +100,7 @@ class Everything:
     fleet: Fleet = field(default_factory=Fleet)
     paths: FakePaths = field(default_factory=FakePaths)
     routes: Routes = field(default_factory=Routes)
-    oracle: OracleRoutes = field(default_factory=OracleRoutes)
+    oracle: OracleRoutes = field(default_factory=lambda: OracleRoutes(config=DAMPING))
     tables: dict[int, RegionTable] = field(default_factory=dict)
     followed: dict[int, dict[bytes, int]] = field(default_factory=dict)
     alive: dict[int, dict[int, int]] = field(default_factory=dict)  # id -> index
@@ -106,6 +113,8 @@ class Everything:
         for name in REGIONS:
             at = self.fleet.regions.get(name)
             self.tables[at], self.followed[at], self.alive[at] = RegionTable(at), {}, {}
+
+    now_ms: int = NOW_MS
 
     def apply(self, events: list[tuple[Any, ...]]) -> None:
         """One cut's events: inventory and paths at once, routes as one batch in order."""
@@ -128,7 +137,9 @@ class Everything:
         self.offset += len(records) + len(buried)
         account = Account()
         account.arrive(rows)
-        self.routes.fold(rows, NOW_MS, SteeringConfig(), account)
+        self.routes.release(self.now_ms)
+        self.routes.fold(rows, self.now_ms, SteeringConfig(damping=DAMPING), account)
+        self.oracle.damping.close(self.now_ms, DAMPING)
         account.close()
         assert not account.refused
         for name, count in account.notes.items():
@@ -157,7 +168,7 @@ class Everything:
         }  # fmt: skip
 
     def _session(self, kind: str, site_name: str, peer: str) -> tuple[str, dict[str, Any]]:
-        self.oracle.flush(site_name, peer)
+        self.oracle.flush(site_name, peer, down=kind == "down")
         given = {"site": site_name, "peer": peer, "peer_asn": 1, "at_ms": NOW_MS}
         return ("PeerUp", given) if kind == "up" else ("PeerDown", {**given, "cause": ""})
 
@@ -180,6 +191,8 @@ class Everything:
             case "rtt", [name, prefix, step]:
                 if (at := self.fleet.sites.get(name)) >= 0:
                     self.paths.put(at, prefix, step)
+            case "wait", [wait_ms]:
+                self.now_ms += wait_ms
             case "aged", []:
                 self.paths.forget()
 
@@ -192,6 +205,10 @@ class Everything:
                           config.proximity.sites_max)  # fmt: skip
             expected = table(self.oracle, world)
             assert contents(kept, self.fleet) == expected
+            assert preferred(kept, self.fleet) == {
+                prefix: [entry[0] for entry in sorted(entries, key=lambda one: one[-1])]
+                for prefix, entries in expected.items()
+            }
             anew = RegionTable(at)
             anew.update(self.routes, self.fleet, self.paths, config)
             assert ids(anew) == ids(kept)
@@ -273,11 +290,20 @@ def contents(kept: RegionTable, fleet: Fleet) -> dict[bytes, list[Entry]]:
             (
                 fleet.sites.names[kept.site[row]], int(kept.tier[row]),
                 int(kept.as_path_len[row]), int(kept.med[row]), int(kept.rtt_ms[row]),
-                int(kept.distance_km[row]),
+                int(kept.distance_km[row]), bool(kept.damped[row]),
             )
             for row in rows
         ]  # fmt: skip
     return out
+
+
+def preferred(kept: RegionTable, fleet: Fleet) -> dict[bytes, list[str]]:
+    """The sites of each prefix in the order in which they serve."""
+    entries, count = kept.in_order(kept.group)
+    names = [fleet.sites.names[site] for site in kept.site[entries].tolist()]
+    ends = np.cumsum(count).tolist()
+    by_prefix = [names[end - size : end] for end, size in zip(ends, count.tolist(), strict=True)]
+    return dict(zip(keys(kept.hi, kept.lo, kept.length), by_prefix, strict=True))
 
 
 SITE, PEER = st.sampled_from(SITES), st.sampled_from(PEERS)
@@ -318,6 +344,7 @@ OTHER = st.one_of(
     event("unmapped", PREFIXES),
     event("rtt", SITE, st.sampled_from(OFTEN), STEP),
     event("aged"),
+    event("wait", st.sampled_from([1, 50_000, 200_000])),
 )
 CONFIGS = st.builds(
     ProximityConfig,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.decide.assignment import CLASSES, TOTAL
 from pipeline.decide.eligibility import ELIGIBLE, Eligibility
 from pipeline.decide.serving import Ranked
-from pipeline.decide.shares import SITE_FULL, RegionShares
+from pipeline.decide.shares import ROUTE_DAMPED, SITE_FULL, RegionShares
 
 SITES = 5
 MBPS = 1_000_000
@@ -27,6 +27,7 @@ DEMAND = st.lists(
 
 
 def ranked(rankings: list[list[int]], first_id: int = 1) -> Ranked:
+    """Groups of these sites, of which the third and later are damped."""
     site = np.array([site for ranking in rankings for site in ranking], np.int32)
     return Ranked(
         group=np.arange(first_id, first_id + len(rankings), dtype=np.uint64),
@@ -37,6 +38,7 @@ def ranked(rankings: list[list[int]], first_id: int = 1) -> Ranked:
         med=np.full(len(site), -1, np.int64),
         rtt_ms=np.full(len(site), -1, np.int32),
         distance_km=np.full(len(site), -1, np.int32),
+        damped=np.array([rank > 1 for ranking in rankings for rank in range(len(ranking))], bool),
     )
 
 
@@ -72,9 +74,12 @@ def check(shares: RegionShares, now: Eligibility) -> None:
             assert not share[status != ELIGIBLE].any()
             last = max(np.flatnonzero(share), default=len(share))
             expected = [
-                (int(code) or SITE_FULL) if rank < last and not part else 0
+                0 if part
+                else int(code) or SITE_FULL if rank < last
+                else int(code) or ROUTE_DAMPED if rank > 1
+                else 0
                 for rank, (code, part) in enumerate(zip(status, share, strict=True))
-            ]
+            ]  # fmt: skip
             assert groups.passed[first:end, klass].tolist() == expected
 
 

@@ -24,7 +24,7 @@ from pipeline.cell import Cell
 from pipeline.cut import Cause
 from pipeline.decide import groups
 from pipeline.reasons import Reason
-from pipeline.state import routes
+from pipeline.state import penalties, routes
 from tests.snapshot_world import decoded, go_on, said, to_file, with_stops
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +40,7 @@ def little_patience() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(routes, "_SPARE", 64)
         patch.setattr(groups, "_SPARE", 16)
+        patch.setattr(penalties, "_FEW", 16)
         yield
 
 
@@ -91,6 +92,7 @@ def test_l2_another_process_goes_on_with_the_same_bytes(tmp_path: Path, hash_see
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(routes, "_SPARE", 65_536)
         patch.setattr(groups, "_SPARE", 65_536)
+        patch.setattr(penalties, "_FEW", 1024)
         run = list(go_on(Cell(0, 1), decoded(kind, seed)[: stop + 1]))
         cell = run[-1][0]
         sections = cell.to_bytes()
@@ -154,6 +156,7 @@ WITH_ROOM = {
     *("KeyIndex._columns", "Routes._session_site", "Routes._session_peer", "Routes._attribute"),
     *("Rankings._id", "Rankings._start", "Rankings._count", "Rankings._at", "Rankings._entries"),
     *("Inheritance._pair_group", "RegionTable._own", "RegionTable._group"),
+    *("Damping._up", "Penalties._penalty", "Penalties._at_ms"),
     *("RegionTable._references", "PrefixTree.parent", "Demand._ring", "Demand._ahead"),
 }
 
@@ -227,6 +230,7 @@ def test_the_logs_hold_what_a_snapshot_may_miss() -> None:
             seen.update(f"{one.kind} {one.reason}" for one in effects.verdicts)
             seen[cut.cause] += 1
             seen["suppressed"] += bool(cell.health.suppressed.any())
+            seen["routes that flap"] += len(cell.routes.damping.routes.suppressed)
             seen["regions"] += len(cell.regions) > 2
             for region in cell.regions.values():
                 seen["held at an urgent cut"] += (
@@ -243,6 +247,7 @@ def test_the_logs_hold_what_a_snapshot_may_miss() -> None:
         *("a table behind its routes' numbers", Cause.URGENT, Cause.TICK, Cause.TAKEOVER),
         *(f"table {reason}" for reason in (Reason.EMPTY_TABLE, Reason.MOVED_TOO_MUCH)),
         *(f"table {Reason.RELEASED}", f"site {Reason.PANIC}", f"site {Reason.SITE_FULL}"),
+        *(f"session {Reason.ROUTE_DAMPED}", f"session {Reason.RELEASED}", "routes that flap"),
     ]
     assert not [what for what in wanted if not seen[what]], seen
 
