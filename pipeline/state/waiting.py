@@ -6,7 +6,8 @@ somebody asks, when the ring turns, or when they are many.
 Rule: when they are added shows nowhere. Sums are of integers, and blocks that are new come in the
 order of the cuts that brought them, then of their keys. What depends on the cut (the region of
 who served, what is late) was decided when they came.
-Measured at 5,000 plays a cut: 2.9 ms a cut when each is added alone, 1.3 when five wait.
+Measured at 5,000 plays a cut, on a busy machine: fold and adding take 3.4 ms a cut where each cut's
+are added alone, 2.5 where five wait.
 Rejected: to wait beyond a snapshot (its size would change with the traffic of the moment).
 """
 
