@@ -26,6 +26,7 @@ STEP: tuple[Section, ...] = (
     (Links, "fold", "step: fold links"),
     (Paths, "fold", "step: fold paths"),
     (Demand, "fold", "step: fold plays"),
+    (Demand, "_settle", "step: plays into their blocks"),
     (pipeline.cell, "evaluate", "step: states"),
     (pipeline.cell, "_weigh", "step: weights"),
     (pipeline.cell, "decide_eligibility", "step: eligibility"),
