@@ -104,7 +104,7 @@ def _snapshot(
     for cut, _ in steps(replace(log, cuts=log.cuts[:number]), cell, configs):
         last = cut
     plan = Chunks(1, (), ()).plan(cell.to_sections(), last, number, {})
-    return [*plan.chunks, plan.record]
+    return [*plan.chunks, *plan.records]
 
 
 def _add(

@@ -278,19 +278,17 @@ class CellRunner:
         if cut.number < self._snapshot_due_at:
             return
         began = perf_counter()
-        sections = self.cell.to_sections()
-        ready = self._chunks.copy_ahead(sections)
-        plan = self._chunks.plan(sections, cut, self._folded_to, verified) if ready else None
+        plan = self._chunks.plan(self.cell.to_sections(), cut, self._folded_to, verified)
         metrics.SNAPSHOT_MS.labels(self.partition).observe((perf_counter() - began) * 1000)
-        if plan is None:
-            return  # some of it was copied; again after the next cut
-        self._snapshot_due_at = cut.number + self._snapshots.every_cuts
+        if plan.commit is not None:  # else it goes on after the next cut
+            self._snapshot_due_at = cut.number + self._snapshots.every_cuts
         self._writing = asyncio.create_task(self._write(self._chunks, plan))
 
     async def _write(self, chunks: Chunks, plan: Plan) -> None:
         await self._snapshots.write(self.partition, plan)
-        chunks.committed(plan)
-        await self._snapshots.tell_progress(self.partition, plan.commit)
+        chunks.written(plan)
+        if plan.commit is not None:
+            await self._snapshots.tell_progress(self.partition, plan.commit)
 
     # steps --------------------------------------------------------------------------------------
 

@@ -117,17 +117,21 @@ class Snapshots:
         began = perf_counter()
         for start in range(0, len(plan.chunks), _AT_ONCE):
             await self._put(partition, plan.chunks[start : start + _AT_ONCE])
-        await self._put(partition, [plan.record])
+        await self._put(partition, plan.records)
         for start in range(0, len(plan.obsolete), _OBSOLETE_AT_ONCE):
             gone = plan.obsolete[start : start + _OBSOLETE_AT_ONCE]
             await self._put(partition, [(key, None) for key in gone])
         metrics.SNAPSHOT_BYTES.labels(partition).inc(plan.size_bytes)
-        metrics.SNAPSHOT_CUT.labels(partition).set(plan.commit.cut.number)
-        log.info(
-            "snapshot written", partition=partition, cut=plan.commit.cut.number,
-            chunks=len(plan.chunks), bytes=plan.size_bytes, removed=len(plan.obsolete),
-            seconds=round(perf_counter() - began, 2),
-        )  # fmt: skip
+        told: dict[str, Any] = {
+            "partition": partition, "chunks": len(plan.chunks), "bytes": plan.size_bytes,
+            "seconds": round(perf_counter() - began, 2),
+        }  # fmt: skip
+        if plan.commit is None:
+            log.info("part of a snapshot written ahead", **told)
+            return
+        cut = plan.commit.cut.number
+        metrics.SNAPSHOT_CUT.labels(partition).set(cut)
+        log.info("snapshot written", cut=cut, removed=len(plan.obsolete), **told)
 
     async def tell_progress(self, partition: int, commit: Commit) -> None:
         """Let the group's offsets say how far the snapshot is."""

@@ -4,8 +4,9 @@ Two stages. `measure`, in a process of its own and without a broker: a cell with
 a million prefixes and all their routes lives for a minute at a time (plays, health, links, paths
 and a set number of changed routes) and is then written down as the worker does it: its sections
 are looked at and changed chunks copied, for which the cell holds still, more than once where that
-is much. `held_ms` is the longest of these: how long a cut can be delayed by it. Writing to the
-broker is done beside the cuts. At the end the cell is restored from the chunks and goes on.
+is much (a second of its life apart). `held_ms` is the longest of these: how long a cut can be
+delayed by it. Writing to the broker is done beside the cuts. At the end the cell is restored from
+the chunks and goes on.
 
 `live`: the same size on Apache Kafka with `edgesteer sim run`, one worker that writes no snapshots
 and then one that writes many more than usual. From the cut log and the Epochs: how long after the
@@ -150,23 +151,25 @@ class _Table:
     def write(self) -> dict[str, Any]:
         """A snapshot; what it cost. What is too much at once is copied after several ticks."""
         spans: list[tuple[float, float]] = []
-        ready = False
+        ready, chunks, written_bytes = False, 0, 0
         while not ready:
             if spans:
                 self._world.live(1, 0)
             sections, sections_ms = _timed(self._world.cell.to_sections)
-            ready, copy_ms = _timed(partial(self._chunks.copy_ahead, sections))
+            cut = self._world.cut
+            planned = partial(self._chunks.plan, sections, cut, cut.number, {})
+            plan, copy_ms = _timed(planned)
             spans.append((sections_ms, copy_ms))
-        cut = self._world.cut
-        plan, plan_ms = _timed(lambda: self._chunks.plan(sections, cut, cut.number, {}))
-        spans[-1] = (sections_ms, round(copy_ms + plan_ms, 1))
-        self._held |= {**dict(plan.chunks), plan.record[0]: plan.record[1]}
-        for key in plan.obsolete:
-            del self._held[key]
-        self._chunks.committed(plan)
+            self._held |= dict([*plan.chunks, *plan.records])
+            for key in plan.obsolete:
+                del self._held[key]
+            self._chunks.written(plan)
+            chunks += len(plan.chunks)
+            written_bytes += plan.size_bytes
+            ready = plan.commit is not None
         return {
-            "chunks": len(plan.chunks),
-            "written_mb": round(plan.size_bytes / 1e6, 1),
+            "chunks": chunks,
+            "written_mb": round(written_bytes / 1e6, 1),
             "times_held": len(spans),
             "sections_ms": max(one for one, _ in spans),
             "copy_ms": max(one for _, one in spans),

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pipeline.decide.placement import Placement
 from pipeline.decide.proximity import OwnRankings
 from pipeline.decide.rankings import COLUMNS, Entries, Rankings, entry_words, ranking_ids
-from pipeline.state.codec import Fields, within
+from pipeline.state.codec import Digests, Fields, within
 from pipeline.state.keyindex import KeyIndex, grown
 from pipeline.state.lpm import ragged
 from pipeline.state.paths import Paths
@@ -40,9 +40,13 @@ class Inheritance:
 
     def __init__(self) -> None:
         self.own, self.groups = Rankings(), Rankings()
-        self._pairs = KeyIndex(np.uint64)  # own << 32 | cover + 1
+        self._forget_pairs()
         self._pair_group: Int32 = np.empty(1024, dtype=np.int32)
         self._sites_max = 0
+
+    def _forget_pairs(self) -> None:
+        self._pairs = KeyIndex(np.uint64)  # own << 32 | cover + 1
+        self._digests = Digests()  # of their groups
 
     def fields(self) -> dict[str, Any]:
         """All of it for a snapshot: how many pairs are remembered decides when rankings are let go
@@ -50,8 +54,8 @@ class Inheritance:
         return {
             **within("own", self.own.fields()),
             **within("groups", self.groups.fields()),
-            "pair": self._pairs.column(0),
-            "pair_group": self._pair_group[: len(self)],
+            "pair": self._pairs.field(0),
+            "pair_group": self._digests.of(self._pair_group[: len(self)]),
             "sites_max": self._sites_max,
         }
 
@@ -71,13 +75,14 @@ class Inheritance:
 
     def start_over(self, sites_max: int) -> None:
         """Forget own rankings and pairs: the rules have changed. Groups stay."""
-        self.own, self._pairs, self._sites_max = Rankings(), KeyIndex(np.uint64), sites_max
+        self.own, self._sites_max = Rankings(), sites_max
+        self._forget_pairs()
 
     def retain(self, own: Bools, groups: Bools) -> None:
         """Let go of all but the marked own rankings and groups, and of the pairs."""
         self.own.retain(own)
         self.groups.retain(groups)
-        self._pairs = KeyIndex(np.uint64)
+        self._forget_pairs()
 
     def intern_own(self, found: OwnRankings, place: Placement, paths: Paths) -> Int32:
         """The indices of own rankings, a row each of `found`."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.state.codec import Fields, within
+from pipeline.state.codec import Digests, Fields, within
 from pipeline.state.keyindex import KeyIndex, grown, mix
 from pipeline.state.lpm import ragged
 
@@ -106,6 +106,7 @@ class Rankings:
             np.empty(4096, dtype=np.uint64),
         )
         self._rows = 0
+        self._digests = {name: Digests() for name in COLUMNS}
         self.sites = 0  # one more than the highest site id in any entry
         self._index = KeyIndex(np.uint64)
         self._at: Int32 = np.empty(1024, dtype=np.int32)  # by key of _index
@@ -120,7 +121,10 @@ class Rankings:
             "count": self.count,
             "at": self._at[: len(self._index)],
             "free": self._free,
-            **within("entries", {name: getattr(self.entries, name) for name in COLUMNS}),
+            **within(
+                "entries",
+                {name: self._digests[name].of(getattr(self.entries, name)) for name in COLUMNS},
+            ),
         }
 
     @classmethod
@@ -203,6 +207,7 @@ class Rankings:
         kept, entries = np.flatnonzero(keep), self.entries
         rows = self.rows(kept)
         self._entries = entries.take(rows)
+        self._digests = {name: Digests() for name in COLUMNS}
         self._rows = len(rows)
         self.sites = int(self._entries.site.max(initial=-1)) + 1
         count = self._count[kept]

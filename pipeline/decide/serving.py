@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.assignment import CLASSES, I32, I64, U64, Bools
+from pipeline.state.codec import Digests
 from pipeline.state.lpm import ragged
 
 I16 = npt.NDArray[np.int16]
@@ -76,11 +77,13 @@ class ServedGroups:
         self._sorted: U64 = np.empty(0, np.uint64)
         self._slot: I64 = np.empty(0, np.int64)
         self._room: dict[str, npt.NDArray[Any]] = {}
+        self._digests = {name: Digests() for name in _GROWN}
 
     def fields(self) -> dict[str, Any]:
         """Columns by slot and entry for a snapshot, dead slots included: they decide when the slots
         close up. What follows from them is made again: owner, cost, the look-up by id."""
-        return {"version": self.version, **{name: getattr(self, name) for name in _STORED}}
+        grown = {name: one.of(getattr(self, name)) for name, one in self._digests.items()}
+        return {"version": self.version, **{name: getattr(self, name) for name in _STORED}, **grown}
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "ServedGroups":
@@ -189,8 +192,11 @@ class ServedGroups:
         self.alive = np.ones(len(count), np.bool_)
         self.offsets = np.concatenate([[0], np.cumsum(count)])
         self.owner = np.repeat(np.arange(len(count), dtype=np.int32), count)
+        self._digests = {name: Digests() for name in _GROWN}
 
 
+#: Columns that are only added to, until the slots close up.
+_GROWN = ("group", "offsets", *ENTRY)
 _STORED = (
     *("group", "offsets", *KEPT, "alive", "home", "shares", "passed"),
     *("record_hash", "dirty", "demand_bps"),

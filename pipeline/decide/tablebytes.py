@@ -1,11 +1,11 @@
 """The steering table of a region as bytes and back.
 
-Stored: the prefixes in order with their ids, own rankings and groups; all rankings and pairs (their
-indices decide in which order groups are published after a table was held); and what the table has
-last looked at: versions, rules, RTT steps and the placement. The table may be behind the sections,
-for an urgent cut folds routes and leaves it alone: so its prefixes are stored as such, and not by
-ids that Routes may have given to others since. Made again: parents, look-ups, and how many prefixes
-each group has."""
+Stored: the prefixes in order with their ids; own rankings and groups by id; all rankings and pairs
+(their indices decide in which order groups are published after a table was held); and what the
+table has last looked at: versions, rules, RTT steps and the placement. The table may be behind the
+sections, for an urgent cut folds routes and leaves it alone: so its prefixes are stored as such,
+and not by ids that Routes may have given to others since. Made again: parents, look-ups, and how
+many prefixes each group has."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from pipeline.state.lpm import PrefixTree
 
 def table_to_bytes(table: RegionTable, section: str) -> Packed:
     """The bytes of the table as this section."""
-    order = table._tree.order
+    size = int(table._tree.order.max(initial=NONE)) + 1
     place, rules = table._place, table._rules
     return pack(
         section,
@@ -29,8 +29,8 @@ def table_to_bytes(table: RegionTable, section: str) -> Packed:
             "seen": table._seen,
             "rules": None if rules is None else rules.model_dump(mode="json"),
             **within("tree", table._tree.fields()),
-            "own": table._own[order],
-            "group": table._group[order],
+            "own": table._own[:size],
+            "group": table._group[:size],
             **within("made", table._made.fields()),
             **within("rtt", table._rtt.fields()),
             "placed": place is not None,
@@ -46,12 +46,10 @@ def table_from_bytes(section: str, data: bytes) -> RegionTable:
     table.version, table._seen = fields["version"], tuple(fields["seen"])
     table._rules = None if fields["rules"] is None else ProximityConfig(**fields["rules"])
     table._tree = PrefixTree.of(fields.part("tree"))
-    order = table._tree.order
-    size = int(order.max(initial=NONE)) + 1
-    table._own, table._group = (np.full(size, NONE, dtype=np.int32) for _ in range(2))
-    table._own[order], table._group[order] = fields["own"], fields["group"]
+    table._own, table._group = fields["own"], fields["group"]
     table._made = Inheritance.of(fields.part("made"))
-    table._references = np.bincount(fields["group"], minlength=len(table._made.groups))
+    served = table._group[table._group != NONE]
+    table._references = np.bincount(served, minlength=len(table._made.groups))
     table._rtt = RttIndex.of(fields.part("rtt"))
     if fields["placed"]:
         table._place = Placement.restored(fields.part("place"), table._rtt)

@@ -7,8 +7,9 @@ Rules:
 - A key says who wrote it, by term, and for which cut; nothing is ever overwritten. So the last
   snapshot stays whole until the next one is, and neither a zombie nor a record that arrives twice
   can spoil what another snapshot is made of.
-- What is too much to be copied while a cut waits (all of it, for who takes over) is copied ahead,
-  some after each cut; the snapshot is taken when little is left that changed since.
+- What is too much to be copied while a cut waits (all of it, for who takes over) is written ahead,
+  some after each cut, so that no copy of all is ever held; the snapshot is taken when little is
+  left that changed since.
 - The commit record is written last. It names every chunk with the cut that it was written for, its
   size and hash, where to read on in the cut log, and how far the cell's own output was checked. A
   snapshot of which anything is missing is torn, and the one before is used. Any whole one is good,
@@ -21,7 +22,7 @@ content (arrays are changed in place and grow at their end).
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import xxhash
@@ -31,9 +32,9 @@ from pipeline.errors import SnapshotError
 from pipeline.state.codec import Fields, Packed, pack, unpack
 
 _COMMIT = "commit"
-#: Copied at a time, while the cell holds still: 10 to 30 ms. Where this much changes between any
+#: Copied at a time, while the cell holds still: 5 to 10 ms. Where this much changes between any
 #: two cuts, the last of so many attempts copies what it takes.
-COPY_BYTES, ATTEMPTS = 48 << 20, 12
+COPY_BYTES, ATTEMPTS = 24 << 20, 40
 
 #: Section, number of the part, number of the chunk in the part.
 Address = tuple[str, int, int]
@@ -82,12 +83,17 @@ class Snapshot:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to write, in this order: the chunks, then the commit record, and when that is safe the
-    removals."""
+    removals. Where chunks are written ahead there is neither of the two. `placed`: the chunks."""
 
-    commit: Commit
     chunks: list[tuple[bytes, bytes]]
-    record: tuple[bytes, bytes]
-    obsolete: list[bytes]
+    placed: dict[Address, Placed]
+    commit: Commit | None = None
+    obsolete: list[bytes] = field(default_factory=list)
+
+    @property
+    def records(self) -> list[tuple[bytes, bytes]]:
+        """The commit record, if there is one."""
+        return [(self.commit.key, _encoded(self.commit))] if self.commit is not None else []
 
     @property
     def size_bytes(self) -> int:
@@ -102,61 +108,47 @@ class Chunks:
         """`held`: every key in the table. `kept`: those of the last snapshot."""
         self._term = term
         self._known, self._kept = set(held), set(kept)
-        self._last: Commit | None = None
-        self._ahead: dict[Address, tuple[int, bytes]] = {}  # copies with their digests
-        self._attempts = 0  # since the last plan
+        self._there: dict[Address, Placed] = {}  # by this writer: of its last snapshot, and ahead
+        self._attempts = 0  # since the last snapshot
 
     def under(self, term: int) -> "Chunks":
         """The same table, by a writer of another term."""
         return Chunks(term, self._known, self._kept)
 
-    def copy_ahead(self, sections: Mapping[str, Packed]) -> bool:
-        """Whether all that changed may be copied at once. If it is too much some of it is copied
-        now, and need not be for the next attempt where it stays as it is."""
-        before = self._last.chunks if self._last else {}
-        copied, self._attempts = 0, self._attempts + 1
-        for name, section in sections.items():
-            for part, number, data, digest in section.pieces:
-                address = (name, part, number)
-                last, ahead = before.get(address), self._ahead.get(address)
-                if digest in (last and last.digest, ahead and ahead[0]):
-                    continue
-                if copied + len(data) > COPY_BYTES and self._attempts < ATTEMPTS:
-                    return False
-                self._ahead[address] = (digest, bytes(data))
-                copied += len(data)
-        return True
-
     def plan(
         self, sections: Mapping[str, Packed], cut: Cut, log_next: int, verified: Mapping[str, int]
     ) -> Plan:
-        """The records of a snapshot. Copies what it needs and was not copied ahead: the cell may go
-        on afterwards."""
-        ahead, self._ahead, self._attempts = self._ahead, {}, 0
-        before = self._last.chunks if self._last else {}
-        placed: dict[Address, Placed] = {}
+        """The next records of a snapshot: all that it needs, or, where that is too much to be
+        copied at once, some of its chunks ahead, which need not be written again if they stay as
+        they are. The cell may go on afterwards; ask again once the plan is `written`."""
+        self._attempts += 1
+        placed, fresh = dict[Address, Placed](), dict[Address, Placed]()
         chunks: list[tuple[bytes, bytes]] = []
+        copied = 0
         for name, section in sections.items():
             for part, number, data, digest in section.pieces:
                 address, size = (name, part, number), len(data)
-                last = before.get(address)
-                if last is not None and (last.digest, last.size) == (digest, size):
-                    placed[address] = last
-                    continue
-                placed[address] = Placed(cut.number, size, digest)
-                same, copy = ahead.get(address, (None, b""))
-                copy = copy if same == digest else bytes(data)
-                chunks.append((_key(self._term, address, cut.number), copy))
+                there = self._there.get(address)
+                if there is None or (there.digest, there.size) != (digest, size):
+                    if copied + size > COPY_BYTES and self._attempts < ATTEMPTS:
+                        return Plan(chunks, fresh)
+                    there = fresh[address] = Placed(cut.number, size, digest)
+                    chunks.append((_key(self._term, address, cut.number), bytes(data)))
+                    copied += size
+                placed[address] = there
+        self._attempts = 0
         commit = Commit(self._term, cut, log_next, dict(verified), placed)
-        obsolete = sorted(self._known - self._kept - commit.keys)
-        return Plan(commit, chunks, (commit.key, _encoded(commit)), obsolete)
+        return Plan(chunks, fresh, commit, sorted(self._known - self._kept - commit.keys))
 
-    def committed(self, plan: Plan) -> None:
-        """The plan's records are written, its commit record last, and the obsolete ones removed."""
-        self._last = plan.commit
-        self._known.difference_update(plan.obsolete)
-        self._kept = plan.commit.keys
-        self._known |= self._kept
+    def written(self, plan: Plan) -> None:
+        """The plan's records are written, in their order, and the obsolete ones removed."""
+        self._there |= plan.placed
+        self._known.update(key for key, _ in plan.chunks)
+        if plan.commit is not None:
+            self._there = dict(plan.commit.chunks)
+            self._known.difference_update(plan.obsolete)
+            self._kept = plan.commit.keys
+            self._known |= self._kept
 
 
 def restore(held: Mapping[bytes, bytes]) -> tuple[Snapshot | None, list[SnapshotError]]:

@@ -70,6 +70,28 @@ class Piece(NamedTuple):
     digest: int
 
 
+class Grown(NamedTuple):
+    """An array as a field, and the digests of its whole pieces as far as they are known."""
+
+    array: npt.NDArray[Any]
+    digests: list[int]
+
+
+class Digests:
+    """What to give with an array that only grows at its end: the digest of a piece is made once, so
+    that a snapshot does not walk over what it knows. Whoever changes what is there already takes a
+    new one of these; PIECE_BYTES and the dtype must stay the same."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: list[int] = []
+
+    def of(self, array: npt.NDArray[Any]) -> Grown:
+        """The array as a field."""
+        return Grown(array, self._known)
+
+
 class Packed:
     """The bytes of a section, not yet joined: the index, then two parts for each array (its bytes,
     and what fills them up), then the sums. Arrays are seen where they lie, so it is good only until
@@ -78,29 +100,40 @@ class Packed:
 
     __slots__ = ("checksum", "pieces")
 
-    def __init__(self, parts: list[memoryview]) -> None:
-        self.pieces = [piece for number, part in enumerate(parts) for piece in _cut(number, part)]
+    def __init__(self, parts: list[tuple[memoryview, list[int] | None]]) -> None:
+        """`parts`: each with the digests of its whole pieces, as far as they are known, to which
+        the others are added; None where nothing is to be remembered."""
+        self.pieces = [piece for number, part in enumerate(parts) for piece in _cut(number, *part)]
         sums = np.array([(len(one.data), one.digest) for one in self.pieces], "<u8").tobytes()
         sums += len(self.pieces).to_bytes(_WORD, "little")
         self.checksum = xxhash.xxh3_64_intdigest(sums)
         tail = sums + self.checksum.to_bytes(_WORD, "little")
-        self.pieces += _cut(len(parts), memoryview(tail))
+        self.pieces += _cut(len(parts), memoryview(tail), None)
 
     def __bytes__(self) -> bytes:
         return b"".join(piece.data for piece in self.pieces)
 
 
-def _cut(number: int, part: memoryview) -> Iterator[Piece]:
-    for at in range(0, len(part), PIECE_BYTES):
+def _cut(number: int, part: memoryview, known: list[int] | None) -> Iterator[Piece]:
+    for nth, at in enumerate(range(0, len(part), PIECE_BYTES)):
         data = part[at : at + PIECE_BYTES]
-        yield Piece(number, at // PIECE_BYTES, data, xxhash.xxh3_64_intdigest(data))
+        if known is None or len(data) < PIECE_BYTES:
+            digest = xxhash.xxh3_64_intdigest(data)
+        else:
+            if nth == len(known):
+                known.append(xxhash.xxh3_64_intdigest(data))
+            digest = known[nth]
+        yield Piece(number, nth, data, digest)
 
 
 def pack(section: str, fields: Mapping[str, Value]) -> Packed:
     """The bytes of a section. TypeError for what neither JSON nor the format knows."""
     index: list[list[Value]] = []
-    arrays: list[memoryview] = []
+    arrays: list[tuple[memoryview, list[int] | None]] = []
     for name, value in fields.items():
+        known: list[int] | None = None
+        if isinstance(value, Grown):
+            value, known = value
         if not isinstance(value, np.ndarray):
             index.append([name, value])
             continue
@@ -109,12 +142,12 @@ def pack(section: str, fields: Mapping[str, Value]) -> Packed:
         flat = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<")).reshape(-1)
         index.append([name, flat.dtype.str, list(value.shape)])
         # Two parts also where one is empty: so the n-th part is always of the same field.
-        arrays.append(flat.view(np.uint8).data if flat.size else memoryview(b""))
-        arrays.append(memoryview(bytes(-flat.nbytes % _WORD)))
+        arrays.append((flat.view(np.uint8).data if flat.size else memoryview(b""), known))
+        arrays.append((memoryview(bytes(-flat.nbytes % _WORD)), None))
     text = orjson.dumps([section, index])
     text += b" " * (-len(text) % _WORD)
     head = _MAGIC + len(text).to_bytes(_WORD, "little") + text
-    return Packed([memoryview(head), *arrays])
+    return Packed([(memoryview(head), None), *arrays])
 
 
 def unpack(section: str, data: bytes) -> Fields:

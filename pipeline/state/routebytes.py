@@ -19,7 +19,6 @@ from pipeline.state.routes import Routes
 def routes_to_bytes(routes: Routes) -> Packed:
     """The bytes of the section."""
     sessions = len(routes._sessions)
-    hi, lo, length = routes.by_id
     return pack(
         "routes",
         {
@@ -28,12 +27,12 @@ def routes_to_bytes(routes: Routes) -> Packed:
             "peers": routes.peers.names,
             "session_site": routes._session_site[:sessions],
             "session_peer": routes._session_peer[:sessions],
-            "hi": hi,
-            "lo": lo,
-            "length": length,
-            "source": routes._sources.column(0),
-            "attribute_key": routes._attributes.column(0),
-            "key": routes._keys.column(0),
+            "hi": routes.prefixes.field(0),
+            "lo": routes.prefixes.field(1),
+            "length": routes.prefixes.field(2),
+            "source": routes._sources.field(0),
+            "attribute_key": routes._attributes.field(0),
+            "key": routes._keys.field(0),
             "attribute": routes._attribute[: len(routes._keys)],
             **within("damping", routes.damping.fields()),
             **within("journal", routes._journal.fields()),

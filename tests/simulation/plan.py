@@ -7,6 +7,7 @@ states that two of them alone lead to.
 from dataclasses import dataclass
 from random import Random
 
+from pipeline.snapshot.chunks import COPY_BYTES
 from tests.simulation.broker import Weather
 
 KINDS = (
@@ -31,6 +32,7 @@ class Plan:
     expires: bool
     snapshot_every_cuts: int
     rows_every_s: float
+    copy_bytes: int  # of a snapshot at once
 
 
 def plan_of(random: Random, *, partitions_max: int = 2) -> Plan:
@@ -62,4 +64,5 @@ def plan_of(random: Random, *, partitions_max: int = 2) -> Plan:
         expires=random.random() < 0.6 and not weather.late_copy,
         snapshot_every_cuts=random.choice((2, 3, 5, 10, 1000)),
         rows_every_s=random.choice((0.1, 0.4)),
+        copy_bytes=random.choice((400, 1000, COPY_BYTES)),
     )

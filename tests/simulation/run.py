@@ -3,9 +3,11 @@
 import asyncio
 from contextlib import ExitStack
 from random import Random
+from unittest.mock import patch
 
 from aiokafka.errors import KafkaError
 
+from pipeline.snapshot import chunks
 from pipeline.wire.decode import decode
 from schemas.registry import STEERING_CUTS, STEERING_EPOCHS
 from tests.simulation import checks, edges
@@ -195,7 +197,8 @@ def simulate(seed: int, world: World | None = None, plan: Plan | None = None) ->
     """One run; a failure says which seed it was, and what happened before."""
     run = Run(seed, world, plan)
     try:
-        run.execute()
+        with patch.object(chunks, "COPY_BYTES", run.plan.copy_bytes):
+            run.execute()
     except Exception as failure:
         message = f"seed {seed}: {failure}\n{run.plan}\n{run.trace.text()}"
         raise SimError(message) from failure
