@@ -28,9 +28,6 @@ from topologies.snapshots import Snapshots
 
 log = structlog.get_logger("edgesteer.cells")
 
-#: Raw bytes that may wait in one lane beyond what the next cut needs; then it is not fetched.
-LANE_BYTES_MAX = 64 << 20
-
 #: A cell that leads folds a cut a second; one that has not moved for this long never will (a fetch
 #: that was never sent again after a rebalance, a group without a leader): a restart mends it.
 STALLED_AFTER_S = 60.0
@@ -210,7 +207,7 @@ class Cells:
         paused = 0
         for topic, lane in runner.inbox.lanes.items():
             tp = TP(topic, runner.partition)
-            enough = lane.held_bytes > LANE_BYTES_MAX and lane.next_offset > runner.needed(topic)
+            enough = lane.is_full and lane.next_offset > runner.needed(topic)
             paused += enough
             if enough and tp not in self._paused:
                 self._paused.add(tp)

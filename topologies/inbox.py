@@ -16,10 +16,16 @@ import polars as pl
 from pipeline.wire.columns import decode_chunk
 from pipeline.wire.digest import Raw
 from pipeline.wire.rows import OFFSET, TopicRows
-from schemas.registry import INPUTS
+from schemas.registry import BGP_ROUTES, INPUTS
 from topologies.chunks import Chunk
 
 DECODE_AT = 4096  # records: the fixed cost of a decode (0.3 ms) is below a tenth of it from here on
+
+#: Raw bytes that may wait in one lane beyond what the next cut needs; then it is not fetched.
+LANE_BYTES_MAX = 64 << 20
+#: The same of routes. They come in bulk, and for each byte of theirs 5 are taken while they wait
+#: and as many again while they are folded.
+ROUTE_BYTES_MAX = 16 << 20
 
 
 class Lane:
@@ -33,6 +39,12 @@ class Lane:
         self._undecoded: list[Chunk] = []  # its tail that is not decoded yet
         self._undecoded_count = 0
         self._rows: list[TopicRows] = []  # its head, decoded
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough waits here."""
+        most = ROUTE_BYTES_MAX if self.topic == BGP_ROUTES.name else LANE_BYTES_MAX
+        return self.held_bytes > most
 
     def append(self, chunk: Chunk) -> None:
         """Add what is new of `chunk`: rows below the lane's position came already (a refetch after

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from pipeline.errors import LogError
 from schemas.registry import INPUTS, STEERING_CUTS
 from topologies import metrics
-from topologies.cells import LANE_BYTES_MAX, Cells
+from topologies.cells import Cells
 from topologies.readback import Readback
 from topologies.runner import CellRunner
 
@@ -61,7 +61,7 @@ class Lag:
             position, full = runner.log_next, False
             if topic != STEERING_CUTS.name:
                 lane = runner.inbox.lanes[topic]
-                position, full = lane.next_offset, lane.held_bytes > LANE_BYTES_MAX
+                position, full = lane.next_offset, lane.is_full
             place = runner.partition, topic
             metrics.LAG.labels(*place).set(max(0, end - position))
             before, since = self._since.get(place, (-1, now))

@@ -6,7 +6,7 @@ cut.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -14,10 +14,11 @@ from pipeline.cell import Cell
 from pipeline.closing import dead_letter_records, epoch_fields, epoch_record, verdict_records
 from pipeline.config import SteeringConfig
 from pipeline.cut import Cut
-from pipeline.effects import Effects
+from pipeline.effects import Block, Effects, Record
 from pipeline.wire.digest import Raw
 from topologies import metrics
 from topologies.clock import Clock
+from topologies.heap import give_back
 from topologies.outputs import Outputs
 from topologies.readback import Readback
 from topologies.standing import Standing
@@ -25,12 +26,22 @@ from topologies.standing import Standing
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A cut that was folded: what it wants published, and the raw records it took."""
+    """A cut that was folded: what it wants published; of the raw records it took the digests, by
+    topic, and the dead letters (the records themselves would be kept until all is sent)."""
 
     cut: Cut
-    config: SteeringConfig
     effects: Effects
-    raw: Mapping[str, Raw]
+    digests: Mapping[str, str]
+    letters: Sequence[Record]
+
+    @classmethod
+    def of(
+        cls, cut: Cut, config: SteeringConfig, effects: Effects, raw: Mapping[str, Raw]
+    ) -> "Folded":
+        """From the raw records, by topic."""
+        digests = {topic: one.digest() for topic, one in raw.items()}
+        letters = dead_letter_records(cut, effects, raw, config.publish.dead_letters_max)
+        return cls(cut, effects, digests, list(letters))
 
 
 class Publishing:
@@ -71,11 +82,11 @@ class Publishing:
             late = standing.corrections(reconciled)
             await standing.wrote(await self._outputs.publish(cut, late), cut.mark)
         behind_ms = max(0, self._clock.now_ms() - cut.at_ms)
-        digests = {topic: raw.digest() for topic, raw in folded.raw.items()}
         ends = await standing.ends()
         compared = reconciled is not None
-        fields = epoch_fields(cut, effects, digests, ends, behind_ms, reconciled=compared)
+        fields = epoch_fields(cut, effects, folded.digests, ends, behind_ms, reconciled=compared)
         await self._outputs.publish(cut, [epoch_record(fields)])
+        give_back(sum(len(one) if isinstance(one, Block) else 1 for one in effects.tables))
         metrics.PUBLISH_MS.labels(cut.cause).observe((perf_counter() - began) * 1000)
         metrics.BEHIND_MS.labels(cut.partition).set(behind_ms)
 
@@ -83,7 +94,5 @@ class Publishing:
         """Send verdicts, dead letters and what other cells are told; returns when all are
         acknowledged."""
         cut, effects = folded.cut, folded.effects
-        limit = folded.config.publish.dead_letters_max
-        letters = dead_letter_records(cut, effects, folded.raw, limit)
-        await self._outputs.publish(cut, [*verdict_records(cut, effects), *letters])
+        await self._outputs.publish(cut, [*verdict_records(cut, effects), *folded.letters])
         await self._outputs.tell(cut, effects.prices)

@@ -22,7 +22,7 @@ from time import monotonic, perf_counter
 import structlog
 
 from pipeline.cell import Cell, step
-from pipeline.config import CODE_VERSION
+from pipeline.config import CODE_VERSION, SteeringConfig
 from pipeline.cut import Cause, Cut, CutSequence
 from pipeline.decide.urgent import is_urgent
 from pipeline.snapshot.chunks import Chunks, Plan
@@ -32,6 +32,7 @@ from topologies import metrics
 from topologies.chunks import Chunk
 from topologies.clock import Clock, wait_any
 from topologies.configs import Configs
+from topologies.heap import give_back
 from topologies.inbox import Inbox
 from topologies.observed import observe
 from topologies.publishing import Folded, Publishing
@@ -340,15 +341,22 @@ class CellRunner:
             await self._wait_for_news()
         self._waiting.popleft()
         config = await self._configs.get(cut.config_hash)
-        rows, raw = self.inbox.take(cut.offsets)
-        began = perf_counter()
-        effects = step(self.cell, rows, cut, config)
-        observe(self.cell, cut, effects, perf_counter() - began)
+        folded = self._fold(cut, config)
         self.last, self.moved_at, self._folded_to = cut, monotonic(), offset + 1
         self._other_code |= cut.code_version != CODE_VERSION
         self._on_progress(self)
         await asyncio.sleep(0)  # a long log must not keep the consumer's callbacks waiting
-        return Folded(cut, config, effects, raw)
+        return folded
+
+    def _fold(self, cut: Cut, config: SteeringConfig) -> Folded:
+        rows, raw = self.inbox.take(cut.offsets)
+        began = perf_counter()
+        effects = step(self.cell, rows, cut, config)
+        observe(self.cell, cut, effects, perf_counter() - began)
+        folded = Folded.of(cut, config, effects, raw)
+        del rows, raw
+        give_back(sum(effects.epoch.rows.values()))
+        return folded
 
     def _is_urgent(self, rows: TopicRows) -> bool:
         reports = rows.frames.get("Health")

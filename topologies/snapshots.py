@@ -26,6 +26,7 @@ from pipeline.errors import SnapshotError
 from pipeline.snapshot.chunks import Chunks, Commit, Plan, Snapshot, restore
 from schemas.registry import CELLS_CHANGELOG, STEERING_CUTS
 from topologies import metrics
+from topologies.heap import give_back
 from topologies.readback import Readback
 
 log = structlog.get_logger("edgesteer.snapshots")
@@ -96,6 +97,7 @@ class Snapshots:
         except SnapshotError as error:
             log.warning("snapshot not used", partition=partition, reason=str(error))
             return Found(keys)
+        give_back()
         log.info(
             "restored", partition=partition, cut=commit.cut.number,
             bytes=sum(map(len, snapshot.sections.values())),

@@ -23,6 +23,7 @@ content (arrays are changed in place and grow at their end).
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 import xxhash
@@ -171,8 +172,7 @@ def restore(held: Mapping[bytes, bytes]) -> tuple[Snapshot | None, list[Snapshot
 
 
 def _joined(commit: Commit, held: Mapping[bytes, bytes]) -> dict[str, bytes]:
-    pieces: dict[str, list[bytes]] = {}
-    for address, placed in commit.chunks.items():  # in the order of the bytes
+    def piece(address: Address, placed: Placed) -> bytes:
         data = held.get(_key(commit.term, address, placed.cut))
         if data is None or xxhash.xxh3_64_intdigest(data) != placed.digest:
             name = "/".join(map(str, address))
@@ -181,8 +181,11 @@ def _joined(commit: Commit, held: Mapping[bytes, bytes]) -> dict[str, bytes]:
                 f"torn: of the snapshot at cut {commit.cut.number}, chunk {name} "
                 + ("is not there" if data is None else "is of another one"),
             )
-        pieces.setdefault(address[0], []).append(data)
-    return {name: b"".join(parts) for name, parts in pieces.items()}
+        return data
+
+    # Section by section, so that no more than one of them is held twice; in the order of the bytes.
+    by_section = groupby(commit.chunks.items(), lambda one: one[0][0])
+    return {name: b"".join([piece(*one) for one in part]) for name, part in by_section}
 
 
 # -- keys and the commit record -------------------------------------------------------------------

@@ -22,7 +22,7 @@ from tests.clients import producer
 from tests.laws import rows_of
 from tests.plane import Plane, epochs, read_all
 from topologies.app import FETCH_BYTES
-from topologies.cells import LANE_BYTES_MAX
+from topologies.inbox import LANE_BYTES_MAX
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,6 +86,23 @@ def test_tombstones_reach_the_fold_with_their_keys() -> None:
     rows, raw = inbox.take({BGP_ROUTES.name: 10})
     assert rows[BGP_ROUTES.name].frames["Tombstone"]["key"].to_list() == keys
     assert raw[BGP_ROUTES.name].at(9) == b""
+
+
+def test_a_lane_is_full_by_its_bytes_and_earlier_with_routes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    size = chunk(0, 10).size_bytes
+    monkeypatch.setattr("topologies.inbox.LANE_BYTES_MAX", 5 * size // 2)
+    monkeypatch.setattr("topologies.inbox.ROUTE_BYTES_MAX", 3 * size // 2)
+    links, routes = Lane(TRAFFIC_LINKS.name, 0), Lane(BGP_ROUTES.name, 0)
+    full = []
+    for start in range(0, 30, 10):
+        for lane in (links, routes):
+            lane.append(chunk(start, start + 10, lane.topic))
+        full.append((links.is_full, routes.is_full))
+    assert full == [(False, False), (False, True), (True, True)]
+    links.take(30)
+    assert not links.is_full
 
 
 def test_only_inputs_have_lanes() -> None:

@@ -8,15 +8,14 @@ from aiokafka.errors import KafkaTimeoutError
 
 from pipeline.errors import LogError
 from schemas.registry import INPUTS, PLAY_EVENTS, STEERING_CUTS
-from topologies.cells import LANE_BYTES_MAX
 from topologies.lag import Lag
 
 AFTER_S = 60.0
 PATIENCE_S = 20.0
 
 
-def runner_at(position: int = 5, held_bytes: int = 0, partition: int = 3) -> Any:
-    lane = SimpleNamespace(next_offset=position, held_bytes=held_bytes)
+def runner_at(position: int = 5, is_full: bool = False, partition: int = 3) -> Any:
+    lane = SimpleNamespace(next_offset=position, is_full=is_full)
     inbox = SimpleNamespace(lanes={topic.name: lane for topic in INPUTS})
     return SimpleNamespace(partition=partition, log_next=position, inbox=inbox)
 
@@ -43,7 +42,7 @@ def test_one_that_moves_or_has_nothing_to_read_is_well() -> None:
 
 def test_a_full_lane_holds_fetching_back_itself() -> None:
     watch, ends = lag(), {PLAY_EVENTS.name: 1000}
-    full = runner_at(held_bytes=LANE_BYTES_MAX + 1)
+    full = runner_at(is_full=True)
     assert [list(watch.look(full, ends, now)) for now in (0, 100, 200)] == [[], [], []]
     assert list(watch.look(runner_at(), ends, 201)) == []  # from now on it should move
 
