@@ -8,8 +8,8 @@ Rules:
   snapshot stays whole until the next one is, and neither a zombie nor a record that arrives twice
   can spoil what another snapshot is made of.
 - What is too much to be copied while a cut waits (all of it, for who takes over) is written ahead,
-  some after each cut, so that no copy of all is ever held; the snapshot is taken when little is
-  left that changed since.
+  some after each cut, so that no copy of all is ever held. No chunk is written ahead twice, for
+  what changed again will do so once more; when few are left that were not, the snapshot is taken.
 - The commit record is written last. It names every chunk with the cut that it was written for, its
   size and hash, where to read on in the cut log, and how far the cell's own output was checked. A
   snapshot of which anything is missing is torn, and the one before is used. Any whole one is good,
@@ -23,7 +23,7 @@ content (arrays are changed in place and grow at their end).
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import accumulate, groupby, takewhile
 
 import numpy as np
 import xxhash
@@ -33,9 +33,8 @@ from pipeline.errors import SnapshotError
 from pipeline.state.codec import Fields, Packed, pack, unpack
 
 _COMMIT = "commit"
-#: Copied at a time, while the cell holds still: 5 to 10 ms. Where this much changes between any
-#: two cuts, the last of so many attempts copies what it takes.
-COPY_BYTES, ATTEMPTS = 24 << 20, 40
+#: Copied ahead at a time, while the cell holds still: 5 to 10 ms.
+COPY_BYTES = 24 << 20
 
 #: Section, number of the part, number of the chunk in the part.
 Address = tuple[str, int, int]
@@ -84,7 +83,7 @@ class Snapshot:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to write, in this order: the chunks, then the commit record, and when that is safe the
-    removals. Where chunks are written ahead there is neither of the two. `placed`: the chunks."""
+    removals. Where chunks are written ahead there is neither of the two; `placed`: these chunks."""
 
     chunks: list[tuple[bytes, bytes]]
     placed: dict[Address, Placed]
@@ -110,7 +109,7 @@ class Chunks:
         self._term = term
         self._known, self._kept = set(held), set(kept)
         self._there: dict[Address, Placed] = {}  # by this writer: of its last snapshot, and ahead
-        self._attempts = 0  # since the last snapshot
+        self._ahead = set[Address]()  # written since its last snapshot
 
     def under(self, term: int) -> "Chunks":
         """The same table, by a writer of another term."""
@@ -119,27 +118,34 @@ class Chunks:
     def plan(
         self, sections: Mapping[str, Packed], cut: Cut, log_next: int, verified: Mapping[str, int]
     ) -> Plan:
-        """The next records of a snapshot: all that it needs, or, where that is too much to be
-        copied at once, some of its chunks ahead, which need not be written again if they stay as
-        they are. The cell may go on afterwards; ask again once the plan is `written`."""
-        self._attempts += 1
-        placed, fresh = dict[Address, Placed](), dict[Address, Placed]()
-        chunks: list[tuple[bytes, bytes]] = []
-        copied = 0
+        """The next records of a snapshot: all that it needs, or, where too much of that was not
+        written since the last one, some of it ahead, which need not be written again if it stays as
+        it is. The cell may go on afterwards; ask again once the plan is `written`."""
+        placed: dict[Address, Placed] = {}
+        changed: list[tuple[Address, memoryview]] = []
         for name, section in sections.items():
             for part, number, data, digest in section.pieces:
                 address, size = (name, part, number), len(data)
                 there = self._there.get(address)
                 if there is None or (there.digest, there.size) != (digest, size):
-                    if copied + size > COPY_BYTES and self._attempts < ATTEMPTS:
-                        return Plan(chunks, fresh)
-                    there = fresh[address] = Placed(cut.number, size, digest)
-                    chunks.append((_key(self._term, address, cut.number), bytes(data)))
-                    copied += size
+                    there = Placed(cut.number, size, digest)
+                    changed.append((address, data))
                 placed[address] = there
-        self._attempts = 0
+        waiting = [one for one in changed if one[0] not in self._ahead]
+        some = waiting[: _fitting(waiting)]
+        if len(some) < len(waiting):
+            self._ahead.update(address for address, _ in some)
+            fresh = {address: placed[address] for address, _ in some}
+            return Plan(self._copies(some, cut), fresh)
+        self._ahead = set()
         commit = Commit(self._term, cut, log_next, dict(verified), placed)
-        return Plan(chunks, fresh, commit, sorted(self._known - self._kept - commit.keys))
+        obsolete = sorted(self._known - self._kept - commit.keys)
+        return Plan(self._copies(changed, cut), {}, commit, obsolete)
+
+    def _copies(
+        self, pieces: list[tuple[Address, memoryview]], cut: Cut
+    ) -> list[tuple[bytes, bytes]]:
+        return [(_key(self._term, one, cut.number), bytes(data)) for one, data in pieces]
 
     def written(self, plan: Plan) -> None:
         """The plan's records are written, in their order, and the obsolete ones removed."""
@@ -150,6 +156,12 @@ class Chunks:
             self._known.difference_update(plan.obsolete)
             self._kept = plan.commit.keys
             self._known |= self._kept
+
+
+def _fitting(pieces: list[tuple[Address, memoryview]]) -> int:
+    """How many of the first pieces are copied at a time: at least one."""
+    ends = accumulate(len(data) for _, data in pieces)
+    return max(1, sum(1 for _ in takewhile(lambda end: end <= COPY_BYTES, ends)))
 
 
 def restore(held: Mapping[bytes, bytes]) -> tuple[Snapshot | None, list[SnapshotError]]:
