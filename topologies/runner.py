@@ -27,7 +27,7 @@ from pipeline.cut import Cause, Cut, CutSequence
 from pipeline.decide.urgent import is_urgent
 from pipeline.snapshot.chunks import Chunks, Plan
 from pipeline.wire.rows import TopicRows
-from schemas.registry import APPLIANCE_HEALTH, FLEET_INVENTORY
+from schemas.registry import APPLIANCE_HEALTH, BGP_ROUTES, FLEET_INVENTORY
 from topologies import metrics
 from topologies.chunks import Chunk
 from topologies.clock import Clock, wait_any
@@ -355,7 +355,7 @@ class CellRunner:
         observe(self.cell, cut, effects, perf_counter() - began)
         folded = Folded.of(cut, config, effects, raw)
         del rows, raw
-        give_back(sum(effects.epoch.rows.values()))
+        give_back(effects.epoch.rows.get(BGP_ROUTES.name, 0))
         return folded
 
     def _is_urgent(self, rows: TopicRows) -> bool:

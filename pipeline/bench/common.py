@@ -31,7 +31,7 @@ from schemas.registry import STEERING_EPOCHS
 
 Say = Callable[[str], None]
 POLL_S = 0.2
-START_TIMEOUT_S = 150.0
+START_TIMEOUT_S = 300.0
 #: The busy cell of `fleet_args`.
 SITES, APPLIANCES, PLAYS_PER_S = 200, 2_000, 2_000
 CONFIG = "[steering.proximity]\nallow_documentation_prefixes = true\n"
