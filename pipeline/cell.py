@@ -23,6 +23,7 @@ from pipeline.decide.eligibility import Appliances, decide_eligibility
 from pipeline.decide.exchange import Exchange, Planned, parts
 from pipeline.decide.health import evaluate
 from pipeline.decide.hearing import listen
+from pipeline.decide.lossy import judge as judge_paths
 from pipeline.decide.relief import eased
 from pipeline.decide.siteloads import Standing
 from pipeline.decide.weights import Members, Spread, Weighed
@@ -216,6 +217,7 @@ def _tick(cell: Cell, changed: Bools, config: SteeringConfig, out: Staged) -> No
     if turned:
         stale_after_ms = config.health.stale_after_ms
         out.verdicts += listen(cell.demand, fleet, cell.health, cell.now_ms, stale_after_ms)
+    out.verdicts += judge_paths(cell.paths, fleet)
     cell.paths.compact(cell.now_ms, config)  # paths age where nothing is measured any more
     for index, name in enumerate(fleet.regions.names):
         if index not in cell.regions and fleet.region_alive[index]:

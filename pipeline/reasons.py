@@ -87,6 +87,7 @@ class Reason(StrEnum):
     PLAYS_STALL = "plays_stall"  # those it serves stall, those of its peers do not
     DIVIDED = "divided"  # another part of a site that several regions share
     PLAYS_LEAVE = "plays_leave"  # sessions fail over from it, those of its peers do not
+    PATH_LOSS = "path_loss"  # another site loses less towards the same network: ranked last
     RETRANSMITS = "retransmits"  # it sends many packets again, its peers do not
     # demand
     FLASH_CROWD = "flash_crowd"  # many more at once, beyond what chance makes

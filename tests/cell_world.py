@@ -192,9 +192,11 @@ class Log:
         record |= {"capacity_bps": 25 * GBPS, "drops": 0}
         self.put(TRAFFIC_LINKS.name, f"{site}-link", "LinkSample", record)
 
-    def path(self, site: str, client: str, rtt_us: int) -> None:
+    def path(
+        self, site: str, client: str, rtt_us: int, loss: float = 0.001, samples: int = 9
+    ) -> None:
         record = {"site": site, "client": parse_prefix(client), "at_ms": self.now_ms}
-        record |= {"rtt_us": rtt_us, "loss": 0.001, "throughput_bps": GBPS, "samples": 9}
+        record |= {"rtt_us": rtt_us, "loss": loss, "throughput_bps": GBPS, "samples": samples}
         self.put(TRAFFIC_PATHS.name, f"{site}|{client}", "PathSample", record)
 
     def play(
@@ -314,6 +316,10 @@ def _second(log: Log, random: Random, number: int, *, bad: bool) -> None:
         log.path(site, net, random.randrange(2_000, 90_000))
         log.link(f"{region}-s1", random.randrange(25 * GBPS))
         log.route(site, net, action=random.choice(["ANNOUNCE", "WITHDRAW"]), hops=1)
+    if number % 3 == 0:  # the nearest site loses for a while what another does not
+        for site in sites("eu")[:2]:
+            lost = 0.3 if site == "eu-s0" and number < 25 else 0.0
+            log.path(site, nets("eu")[0], 9_000, lost, 500)
     if number == 20:
         log.session("eu-s0", "PeerDown")
     if number == 25:

@@ -18,8 +18,9 @@ from tests.damping_oracle import OracleDamping
 
 Key = tuple[str, str, bytes, int]  # site, peer, prefix, path id
 Attributes = tuple[int, int | None]  # AS-path length, MED
-#: site, tier, AS-path length, MED, RTT, kilometres, whether its route flaps; -1: not needed
-Entry = tuple[str, int, int, int, int, int, bool]
+#: site, tier, AS-path length, MED, RTT, kilometres (-1: not needed), 1 where its route flaps, 2
+#: where its path loses
+Entry = tuple[str, int, int, int, int, int, int]
 #: Whether it flaps, AS-path length, MED: the least of a site's routes stands for it.
 Best = tuple[bool, int, int]
 WORST = 2**32 - 1
@@ -72,6 +73,7 @@ class World:
     fleet: Fleet
     region: int
     rtt_step: Mapping[tuple[str, bytes], int]  # (site, prefix)
+    lossy: set[tuple[str, bytes]]
     missing_med: str
     sites_max: int
 
@@ -109,7 +111,8 @@ def own_ranking(announced: Mapping[str, Best], prefix: bytes, world: World) -> l
         step = steps[name] if len(tie) > 1 and min(steps.values()) >= 0 else -1
         still = [one for one in tie if step < 0 or steps[one] == step]
         km = world.km(sites[name], prefix) if len(still) > 1 else -1
-        entry = (name, 0, hops, med if len(by_path) > 1 else -1, _ms(step), km, damped)
+        last = 2 if (name, prefix) in world.lossy else int(damped)
+        entry = (name, 0, hops, med if len(by_path) > 1 else -1, _ms(step), km, last)
         found.append(((hops, med, step, km, name), entry))
     return [entry for _, entry in sorted(found)]
 

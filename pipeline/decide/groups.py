@@ -77,7 +77,7 @@ class RegionTable:
     """The table of one region (fleet id). By prefix, in order of (hi, lo, length): `hi`, `lo`
     uint64, `length` uint8, `group` int32 (an index). By group index: `group_id` uint64, `alive`
     bool (whether a prefix has it), `start` int64 and `count` int32 of its entries. By entry, as
-    in Entries: `site`, `tier`, `as_path_len`, `med`, `rtt_ms`, `distance_km`, `damped`. A living
+    in Entries: `site`, `tier`, `as_path_len`, `med`, `rtt_ms`, `distance_km`, `last`. A living
     group keeps its index. `version` grows with every change."""
 
     def __init__(self, region: int) -> None:
@@ -151,18 +151,18 @@ class RegionTable:
         return self._made.groups.entries.distance_km
 
     @property
-    def damped(self) -> Bools:
-        return self._made.groups.entries.damped
+    def last(self) -> Lengths:
+        return self._made.groups.entries.last
 
     def in_order(self, groups: npt.NDArray[np.integer]) -> tuple[Int64, Int64]:
         """(entries of these groups, one behind the other; how many of each) in the order in which
-        sites are preferred: those whose routes flap come last."""
+        sites are preferred: those whose routes flap or whose paths lose come last."""
         count = self.count[groups].astype(np.int64)
         entries = self._made.groups.rows(groups)
-        damped = self.damped[entries]
-        if damped.any():
+        last = self.last[entries] > 0
+        if last.any():
             owner = np.repeat(np.arange(len(count)), count)
-            entries = entries[np.argsort(owner * 2 + damped, kind="stable")]
+            entries = entries[np.argsort(owner * 2 + last, kind="stable")]
         return entries, count
 
     @property

@@ -98,14 +98,14 @@ class Inheritance:
             med=found.med,
             rtt_ms=rtt_ms,
             distance_km=found.distance_km,
-            damped=found.damped,
+            last=found.last,
             word=entry_words(
                 place.name_hash[found.code],
                 found.as_path_len,
                 found.med,
                 rtt_ms,
                 found.distance_km,
-                found.damped,
+                found.last,
             ),
         )
         ids = ranking_ids(entries.word, entries.tier, found.start, found.count)

@@ -30,8 +30,13 @@ Bools = npt.NDArray[np.bool_]
 NONE = -1
 
 
+#: Stands beside a step where the path is lossy.
+_LOSSY = np.int16(1 << 10)
+
+
 class RttIndex:
-    """RTT steps by (site, prefix), and what changed in them since the last look."""
+    """RTT steps by (site, prefix) and which paths are lossy, and what changed in them since the
+    last look."""
 
     def __init__(self) -> None:
         self._version = NONE
@@ -59,7 +64,8 @@ class RttIndex:
         self._version, unchanged = paths.version, paths.version == self._version
         if unchanged:
             return np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.uint8)
-        keys, step = (paths.hi, paths.lo, paths.site_and_length), paths.step
+        keys = (paths.hi, paths.lo, paths.site_and_length)
+        step = paths.step + _LOSSY * paths.lossy
         old, was = [self._index.column(number) for number in range(3)], self._step
         known = len(was)
         if all(np.array_equal(now[:known], before) for now, before in zip(keys, old, strict=True)):
@@ -74,12 +80,25 @@ class RttIndex:
                 _prefixes(old, _steps(step, index.find(*old)) != was),
             ]
             self._index = index
-        self._step = step.copy()
+        self._step = step
         hi, lo, length = (np.concatenate(columns) for columns in zip(*changed, strict=True))
         return hi, lo, length
 
     def find(self, site: Int32, prefixes: Prefixes) -> Int16:
         """The step of each (site, prefix); -1 where it was not measured."""
+        step = self._find(site, prefixes)
+        return np.where(step < _LOSSY - 1, step, step - _LOSSY)
+
+    def lossy(self, site: Int32, prefixes: Prefixes) -> Bools:
+        """Whether each (site, prefix) is lossy."""
+        return self._find(site, prefixes) >= _LOSSY - 1
+
+    def lossy_prefixes(self) -> Prefixes:
+        """The prefixes towards which some site is, not distinct."""
+        keys = [self._index.column(number) for number in range(3)]
+        return _prefixes(keys, self._step >= _LOSSY - 1)
+
+    def _find(self, site: Int32, prefixes: Prefixes) -> Int16:
         hi, lo, length = prefixes
         return _steps(self._step, self._index.find(hi, lo, _site_and_length(site, length)))
 

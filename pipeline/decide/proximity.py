@@ -27,11 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.decide.placement import Placement
+from pipeline.decide.rankings import DAMPED, LOSSY
 from pipeline.state.keyindex import distinct
 from pipeline.state.lpm import rows_of
 from pipeline.state.routes import RouteRows, Routes
 
 Int16 = npt.NDArray[np.int16]
+UInt8 = npt.NDArray[np.uint8]
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
@@ -49,7 +51,8 @@ class OwnRankings:
     """Per prefix id (`prefix` int32, ascending; `start`, `count` int64) the sites that announce
     it, a row each in rank order, cut at sites_max: `code` (Placement's number of the site),
     `as_path_len` int32, `med` int64, `rtt_step` int16, `distance_km` int32, each -1 where it
-    was not needed; `damped` bool: it or its session flaps, and the site has no other route."""
+    was not needed; `last` uint8: DAMPED: it or its session flaps, and the site has no other
+    route; LOSSY: other sites lose less towards the prefix (rankings.py); else 0."""
 
     prefix: Int32
     start: Int64
@@ -59,13 +62,13 @@ class OwnRankings:
     med: Int64
     rtt_step: Int16
     distance_km: Int32
-    damped: Bools
+    last: UInt8
 
 
 def rank(rows: RouteRows, routes: Routes, place: Placement) -> OwnRankings:
     """Rank, for every prefix in `rows`, the sites that announce it. `rows` must hold all live
     routes of each of its prefixes; sites that the region does not have are passed over. Those that
-    are damped rank as if they were not (RegionTable.in_order puts them last)."""
+    are damped or lossy rank as if they were not (RegionTable.in_order puts them last)."""
     order = _attribute_ranks(routes, place.missing_med_is_worst)
     prefix, code, attribute = _best_routes(rows, order, place)
     hops, med = order.hops[attribute], order.med[attribute]
@@ -86,16 +89,19 @@ def rank(rows: RouteRows, routes: Routes, place: Placement) -> OwnRankings:
         code[ties], step[ties], km[ties] = _break_ties(tie, prefix[ties], code[ties], routes, place)
     kept &= inner < place.sites_max
     start = np.flatnonzero(new_prefix[kept])
+    prefix, damped, code = prefix[kept], code[kept] & 1, code[kept] >> 1
+    last = np.where(damped, DAMPED, 0).astype(np.uint8)
+    last[_lossy(prefix, code, routes, place)] = LOSSY
     return OwnRankings(
-        prefix=prefix[kept][start].astype(np.int32),
+        prefix=prefix[start].astype(np.int32),
         start=start,
-        count=np.diff(start, append=np.count_nonzero(kept)),
-        code=code[kept] >> 1,
+        count=np.diff(start, append=len(prefix)),
+        code=code,
         as_path_len=hops[kept].astype(np.int32),
         med=med[kept],
         rtt_step=step[kept],
         distance_km=km[kept],
-        damped=(code[kept] & 1).astype(np.bool_),
+        last=last,
     )
 
 
@@ -174,6 +180,19 @@ def _break_ties(
     step = (word & _mask(by_step)).astype(np.int64) - 1
     km[~_tied(_changes(word))] = NONE
     return code, step.astype(np.int16), km
+
+
+def _lossy(prefix: Int64, code: Int64, routes: Routes, place: Placement) -> Int64:
+    """Which of these rows (a prefix, a site) are lossy."""
+    at = routes.prefixes.find(*place.rtt.lossy_prefixes())
+    some = np.zeros(len(routes.prefixes) + 1, np.bool_)  # the last one stands for "not here"
+    some[at] = True
+    some[NONE] = False
+    rows = np.flatnonzero(some[prefix])
+    if not len(rows):
+        return rows
+    where = rows_of(routes.by_id, prefix[rows])
+    return rows[place.rtt.lossy(place.site[code[rows]], where)]
 
 
 def _code_bits(place: Placement) -> np.uint64:

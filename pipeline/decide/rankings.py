@@ -29,7 +29,7 @@ Bools = npt.NDArray[np.bool_]
 
 _U64 = np.uint64
 # Odd words without a pattern (digits of pi), one for each thing that is stirred in.
-_HOPS, _MED, _RTT, _KM, _PLACE, _TIER, _DAMPED = (
+_HOPS, _MED, _RTT, _KM, _PLACE, _TIER, _LAST = (
     _U64(word | 1)
     for word in (
         0x243F6A8885A308D3, 0x13198A2E03707344, 0xA4093822299F31D0,
@@ -39,11 +39,15 @@ _HOPS, _MED, _RTT, _KM, _PLACE, _TIER, _DAMPED = (
 )  # fmt: skip
 
 
+#: Why an entry stands last: its route flaps (state/damping.py), its path loses (decide/lossy.py).
+DAMPED, LOSSY = 1, 2
+
+
 @dataclass(frozen=True, slots=True)
 class Entries:
     """Entries of rankings, equally long columns: `site` fleet id; `tier` 0 is the most specific
-    announcement; key fields as published, -1 where not needed; `damped`: its route flaps; `word`:
-    hash of all but the tier."""
+    announcement; key fields as published, -1 where not needed; `last`: why it
+    stands behind all others (DAMPED, LOSSY), 0: it does not; `word`: hash of all but the tier."""
 
     site: Int32
     tier: UInt8
@@ -51,7 +55,7 @@ class Entries:
     med: Int64
     rtt_ms: Int32
     distance_km: Int32
-    damped: Bools
+    last: UInt8
     word: Words
 
     def take(self, rows: npt.NDArray[np.integer] | slice) -> "Entries":
@@ -63,19 +67,19 @@ class Entries:
         return Entries(*(grown(getattr(self, name), size) for name in COLUMNS))
 
 
-COLUMNS = ("site", "tier", "as_path_len", "med", "rtt_ms", "distance_km", "damped", "word")
+COLUMNS = ("site", "tier", "as_path_len", "med", "rtt_ms", "distance_km", "last", "word")
 
 
 def entry_words(
     name_hash: Words, as_path_len: Int32, med: Int64, rtt_ms: Int32, distance_km: Int32,
-    damped: Bools,
+    last: UInt8,
 ) -> Words:  # fmt: skip
     """One word per entry for all of it but its tier."""
     word = name_hash + as_path_len.astype(np.uint64) * _HOPS
     word = mix(word + (rtt_ms + 1).astype(np.uint64) * _RTT)
     word = mix(word + (med + 1).astype(np.uint64) * _MED)
     word = mix(word + (distance_km + 1).astype(np.uint64) * _KM)
-    return np.where(damped, mix(word + _DAMPED), word) if damped.any() else word
+    return np.where(last, mix(word + last * _LAST), word) if last.any() else word
 
 
 def ranking_ids(word: Words, tier: UInt8, start: Int64, count: Int64) -> Words:
@@ -102,7 +106,7 @@ class Rankings:
             np.empty(4096, dtype=np.int64),
             np.empty(4096, dtype=np.int32),
             np.empty(4096, dtype=np.int32),
-            np.empty(4096, dtype=np.bool_),
+            np.empty(4096, dtype=np.uint8),
             np.empty(4096, dtype=np.uint64),
         )
         self._rows = 0

@@ -25,7 +25,7 @@ U8 = npt.NDArray[np.uint8]
 class Ranked:
     """Groups as proximity ranks them: group uint64[G]; count int64[G]; per entry, in order, site
     int32 (fleet id), tier, as_path_len int32, med int64, rtt_ms, distance_km int32 (-1: not
-    needed), damped bool: its route flaps; those stand last."""
+    needed), last uint8: why it stands behind the others (rankings.py), or 0."""
 
     group: U64
     count: I64
@@ -35,14 +35,14 @@ class Ranked:
     med: I64
     rtt_ms: I32
     distance_km: I32
-    damped: Bools
+    last: U8
 
 
 #: Columns of Ranked that have a row per entry and are published; all that have.
 ENTRY = ("site", "tier", "as_path_len", "med", "rtt_ms", "distance_km")
-KEPT = (*ENTRY, "damped")
-#: An entry costs as if it were announced by so many less specific prefixes at most; what is damped
-#: stands behind all of them. (Announcements nest 9 deep in real tables.)
+KEPT = (*ENTRY, "last")
+#: An entry costs as if it were announced by so many less specific prefixes at most; what stands
+#: last stands behind all of them. (Announcements nest 9 deep in real tables.)
 _DEEP = 32
 
 
@@ -65,7 +65,7 @@ class ServedGroups:
         self.med: I64 = np.empty(0, np.int64)
         self.rtt_ms: I32 = np.empty(0, np.int32)
         self.distance_km: I32 = np.empty(0, np.int32)
-        self.damped: Bools = np.empty(0, np.bool_)
+        self.last: U8 = np.empty(0, np.uint8)
         self.cost: I32 = np.empty(0, np.int32)
         self.alive: Bools = np.empty(0, np.bool_)
         self.home: I16 = np.empty((0, CLASSES), np.int16)
@@ -94,7 +94,7 @@ class ServedGroups:
         count = np.diff(made.offsets)
         made.owner = np.repeat(np.arange(len(count), dtype=np.int32), count)
         rank = np.arange(len(made.owner)) - made.offsets[made.owner]
-        made.cost = _cost(made.tier, made.as_path_len, made.damped, rank)
+        made.cost = _cost(made.tier, made.as_path_len, made.last, rank)
         living = np.flatnonzero(made.alive)
         made._slot = living[np.argsort(made.group[living], kind="stable")]
         made._sorted = made.group[made._slot]
@@ -161,7 +161,7 @@ class ServedGroups:
         self._extend("owner", np.repeat(np.arange(first, first + groups), born.count))
         for name in ("group", *KEPT):
             self._extend(name, getattr(born, name))
-        self._extend("cost", _cost(born.tier, born.as_path_len, born.damped, rank))
+        self._extend("cost", _cost(born.tier, born.as_path_len, born.last, rank))
         self._extend("alive", np.ones(groups, np.bool_))
         self._extend("dirty", np.ones(groups, np.bool_))
         self._extend("record_hash", np.zeros(groups, np.uint64))
@@ -203,11 +203,11 @@ _STORED = (
 )
 
 
-def _cost(tier: I32, as_path_len: I32, damped: Bools, rank: I64) -> I32:
-    """Proximity cost of an entry: what is damped first, then the less specific announcement, then
+def _cost(tier: I32, as_path_len: I32, last: U8, rank: I64) -> I32:
+    """Proximity cost of an entry: what stands last first, then the less specific announcement, then
     the longer AS path, then the rank, each of which outweighs what follows; never decreasing along
     a ranking."""
-    deep = np.minimum(tier.astype(np.int64), _DEEP - 1) + damped * _DEEP
+    deep = np.minimum(tier.astype(np.int64), _DEEP - 1) + (last > 0) * _DEEP
     path = np.clip(as_path_len, 0, 999)
     cost: I32 = (deep * 1_000_000 + path * 1_000 + np.minimum(rank, 999)).astype(np.int32)
     return cost

@@ -20,7 +20,7 @@ more: failures are not paced.
 A site is passed over where it ranks before one that has a share of the class and has none itself:
 because it is not eligible, or on its way out of service, or full. Where no site has a share all are
 passed over. What ranks behind the last share is not listed: nearer sites had room, `who --why`
-needs no record for that; unless it ranks there because its route is damped."""
+needs no record for that; unless it ranks there because its route is damped or its path lossy."""
 
 from dataclasses import dataclass, field
 
@@ -50,7 +50,9 @@ from pipeline.state.keyindex import distinct
 from pipeline.state.lpm import ragged
 
 #: What `passed` says of an eligible site: 1 + index into wire.tables.PASSED_REASONS.
-SITE_FULL, ROUTE_DAMPED = 3, 5
+SITE_FULL, ROUTE_DAMPED, PATH_LOSS = 3, 5, 6
+#: The same by why an entry stands last (rankings.py).
+_LAST = np.array([0, ROUTE_DAMPED, PATH_LOSS], np.uint8)
 
 
 @dataclass(slots=True)
@@ -215,9 +217,9 @@ class RegionShares:
         entry, klass = np.divmod(differs, CLASSES)
         groups.shares[part.entries[entry], klass] = new[entry, klass]
         stirred = problem.owner[entry]
-        damped = groups.damped[part.entries]
+        last = groups.last[part.entries]
         asked = distinct(np.concatenate([stirred, fresh]))
-        rows, passed = _passed_over(problem, new, damped, now, asked)
+        rows, passed = _passed_over(problem, new, last, now, asked)
         where = part.entries[rows]
         stale = (groups.passed[where] != passed).any(axis=1)
         groups.passed[where] = passed
@@ -291,9 +293,9 @@ def _pace(load: I64, problem: Problem, old: I16, new: I16, differs: I64, min_shi
 
 
 def _passed_over(
-    problem: Problem, shares: I16, damped: Bools, now: Eligibility, groups: npt.NDArray[np.integer]
+    problem: Problem, shares: I16, last: U8, now: Eligibility, groups: npt.NDArray[np.integer]
 ) -> tuple[I64, U8]:
-    """(entries of these groups, passed uint8[entries, 3]) of `shares`; `damped` by entry."""
+    """(entries of these groups, passed uint8[entries, 3]) of `shares`; `last` by entry."""
     first = problem.offsets[groups]
     count = problem.offsets[groups + 1] - first
     rows = ragged(first, count)
@@ -307,10 +309,10 @@ def _passed_over(
         end = start + count  # behind the last share: of those without any, behind them all
         end[owner[holding]] = holding  # the last one is written last
         before = rank < end[owner]
-        listed = np.flatnonzero((share == 0) & (before | damped[rows]))
+        listed = np.flatnonzero((share == 0) & (before | (last[rows] > 0)))
         where = problem.site[rows[listed]]
         status = now.status[where, klass]
         full = np.where(now.admitted[where] < TOTAL, DRAINED, SITE_FULL)
-        full = np.where(before[listed], full, ROUTE_DAMPED)
+        full = np.where(before[listed], full, _LAST[last[rows[listed]]])
         passed[listed, klass] = np.where(status == ELIGIBLE, full, status)
     return rows, passed

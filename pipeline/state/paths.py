@@ -8,6 +8,8 @@ takes an eighth of each (TCP's estimate, RFC 6298). The step changes only when t
 has left it by half a step, so that a time that lies on an edge does not go back and forth. A path
 that has not been measured for age_max_ms is forgotten. Integers throughout: the ladder is a table
 made by integer arithmetic.
+Loss is the mean of the first samples, then smoothed with LOSS_SMOOTHING; `probes` is of how many
+packets a sample tells. Which paths lose too much is for decide/lossy.py to say; it is kept here.
 Rejected: the logarithm of the time (other last bits on another CPU); comparing times with a
 tolerance (not transitive: a near b, b near c, but a not near c, and a ranking needs an order).
 """
@@ -23,7 +25,7 @@ from pipeline.reasons import Noted, Refusal
 from pipeline.state import screens
 from pipeline.state.codec import Packed, pack, unpack, within
 from pipeline.state.fleet import Fleet
-from pipeline.state.ids import Int32, Int64, UInt64, grown, rounds
+from pipeline.state.ids import Bool, Int32, Int64, UInt64, grown, rounds
 from pipeline.state.keyindex import KeyIndex
 from pipeline.state.lpm import Prefixes
 from pipeline.wire.address import masks, prefix_columns
@@ -34,7 +36,8 @@ Int16 = npt.NDArray[np.int16]
 Float64 = npt.NDArray[np.float64]
 
 SMOOTHING = 8
-LOSS_SMOOTHING = 0.125
+LOSS_SMOOTHING = 0.25
+SEEN_MAX = 255  # samples of a path are counted so far
 ROUNDS_MAX = 100  # samples of one path folded one by one in a cut; of more, the newest
 RTT_MAX_US = 60_000_000
 COMPACT_EVERY_MS = 60_000
@@ -67,7 +70,8 @@ def rtt_ms_of_step(step: int) -> int:
 
 
 class Paths:
-    """A row per measured (site, client prefix); `version` changes with the rows or their steps."""
+    """A row per measured (site, client prefix); `version` changes with the rows, their steps and
+    which are lossy."""
 
     rtt_ms_of_step = staticmethod(rtt_ms_of_step)
 
@@ -76,9 +80,15 @@ class Paths:
         self.step: Int16 = np.empty(0, dtype=np.int16)  # -1: no time measured yet
         self.rtt_us: Int64 = np.empty(0, dtype=np.int64)  # smoothed
         self.loss: Float64 = np.empty(0, dtype=np.float64)  # smoothed
+        self.probes: Float64 = np.empty(0, dtype=np.float64)  # of a sample, smoothed
+        self.seen: UInt8 = np.empty(0, dtype=np.uint8)  # samples
+        self.lossy: Bool = np.empty(0, dtype=np.bool_)
+        self.sampled: Bool = np.empty(0, dtype=np.bool_)  # since somebody took the news
         self.throughput_bps: Int64 = np.empty(0, dtype=np.int64)  # in the newest sample
         self.last_at_ms: Int64 = np.empty(0, dtype=np.int64)
         self._index = KeyIndex(np.uint64, np.uint64, np.uint64)
+        self._prefixes = KeyIndex(np.uint64, np.uint64, np.uint64)
+        self._prefix: Int32 = np.empty(0, dtype=np.int32)  # of each row, by number
         self._compacted_ms = 0
 
     def __len__(self) -> int:
@@ -120,6 +130,7 @@ class Paths:
         paths._index = KeyIndex.of(*fields.part("key").values())
         for column in _COLUMNS:
             setattr(paths, column, fields[column])
+        paths._number_prefixes()
         return paths
 
     def fold(
@@ -144,6 +155,7 @@ class Paths:
             for name in ("at_ms", "rtt_us", "loss", "throughput_bps", "samples")
         }
         columns["row"] = row
+        self.sampled[row] = True
         parts, left_out = rounds(row, ROUNDS_MAX)
         account.note(Noted.LATE, len(left_out))
         for part in parts:
@@ -151,6 +163,22 @@ class Paths:
             changed |= self._samples(one_each, account)
         np.minimum(self.last_at_ms, now_ms, out=self.last_at_ms)
         self.version += changed
+
+    def take_news(self) -> tuple[Int64, Int32]:
+        """All rows of the prefixes that were sampled since this was last asked, with the number of
+        their prefix, in order of it."""
+        asked = np.zeros(len(self._prefixes), dtype=np.bool_)
+        asked[self._prefix[self.sampled]] = True
+        self.sampled[:] = False
+        rows = np.flatnonzero(asked[self._prefix])
+        rows = rows[np.argsort(self._prefix[rows], kind="stable")]
+        return rows, self._prefix[rows]
+
+    def mark(self, rows: Int64, lossy: Bool) -> None:
+        """Say of these rows whether they lose too much."""
+        changed = self.lossy[rows] != lossy
+        self.lossy[rows] = lossy
+        self.version += bool(changed.any())
 
     def compact(self, now_ms: int, config: SteeringConfig) -> bool:
         """Forget the paths that were not measured for age_max_ms; whether there were any. The rows
@@ -166,8 +194,21 @@ class Paths:
         self._index.intern(*keys)
         for column in _COLUMNS:
             setattr(self, column, getattr(self, column)[kept])
+        self._number_prefixes()
         self.version += 1
         return True
+
+    def _number_prefixes(self) -> None:
+        """Number the prefixes of all rows anew."""
+        self._prefixes = KeyIndex(np.uint64, np.uint64, np.uint64)
+        self._prefix = np.empty(0, np.int32)
+        self._number_new()
+
+    def _number_new(self) -> None:
+        """Number those of rows that have none yet."""
+        new = slice(len(self._prefix), len(self))
+        keys = (self.hi[new], self.lo[new], self.length[new].astype(np.uint64))
+        self._prefix = np.concatenate([self._prefix, self._prefixes.intern(*keys)])
 
     def _grow(self) -> bool:
         """Bring every column to the length of the index; whether there are new rows."""
@@ -175,6 +216,7 @@ class Paths:
             return False
         for column, fill in _COLUMNS.items():
             setattr(self, column, grown(getattr(self, column), len(self), fill))
+        self._number_new()
         return True
 
     def _samples(self, news: dict[str, npt.NDArray[Any]], account: Account) -> bool:
@@ -185,10 +227,12 @@ class Paths:
         newer = news["at_ms"] > last
         news = {name: column[newer] for name, column in news.items()}
         rows = news["row"]
-        first = self.last_at_ms[rows] == 0
-        loss = self.loss[rows]
-        loss = np.where(first, news["loss"], loss + (news["loss"] - loss) * LOSS_SMOOTHING)
-        self.loss[rows] = loss
+        seen = self.seen[rows].astype(np.float64)
+        part = np.maximum(1.0 / (seen + 1.0), LOSS_SMOOTHING)
+        probes = news["samples"] / np.maximum(1.0 - news["loss"], 0.01)
+        for smoothed, value in ((self.loss, news["loss"]), (self.probes, probes)):
+            smoothed[rows] += (value - smoothed[rows]) * part
+        self.seen[rows] = np.minimum(seen + 1, SEEN_MAX)
         self.throughput_bps[rows] = news["throughput_bps"]
         self.last_at_ms[rows] = news["at_ms"]
         timed = news["samples"] > 0  # all lost: no time was measured
@@ -203,7 +247,10 @@ class Paths:
 
 
 #: Column -> what stands there before the first sample.
-_COLUMNS = {"step": -1, "rtt_us": 0, "loss": 0.0, "throughput_bps": 0, "last_at_ms": 0}
+_COLUMNS = {
+    **{"step": -1, "rtt_us": 0, "loss": 0.0, "probes": 0.0, "seen": 0, "lossy": 0, "sampled": 0},
+    **{"throughput_bps": 0, "last_at_ms": 0},
+}
 
 
 def _checks(

@@ -34,6 +34,7 @@ PASSED_REASONS = (
     Reason.SITE_FULL,
     Reason.DRAINING,
     Reason.ROUTE_DAMPED,
+    Reason.PATH_LOSS,
 )
 _CLASSES = 3
 _CHUNK = 8192

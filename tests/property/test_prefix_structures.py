@@ -210,7 +210,7 @@ def test_known_distances() -> None:
 
 ENTRY = st.tuples(
     st.integers(0, 2), st.integers(0, 2), st.integers(0, 3), st.integers(-1, 3),
-    st.integers(-1, 2), st.integers(-1, 2), st.integers(0, 1),
+    st.integers(-1, 2), st.integers(-1, 2), st.integers(0, 2),
 )  # fmt: skip
 
 
@@ -220,9 +220,9 @@ def test_a_ranking_has_the_same_id_if_and_only_if_it_says_the_same(
 ) -> None:
     names = np.array([0x9E37, 0x79B9, 0x7F4A], np.uint64) * np.uint64(0xD1B54A32D192ED03)
     flat = np.array([entry for ranking in rankings for entry in ranking], np.int64)
-    site, tier, hops, med, rtt, km, damped = flat.T
+    site, tier, hops, med, rtt, km, last = flat.T
     small = (hops.astype(np.int32), med, rtt.astype(np.int32), km.astype(np.int32))
-    word = entry_words(names[site], *small, damped.astype(np.bool_))
+    word = entry_words(names[site], *small, last.astype(np.uint8))
     count = np.array([len(ranking) for ranking in rankings])
     ids = ranking_ids(word, tier.astype(np.uint8), np.cumsum(count) - count, count).tolist()
     by_id: dict[int, list[tuple[int, ...]]] = {}

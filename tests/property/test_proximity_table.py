@@ -68,16 +68,24 @@ class FakePaths:
     def __init__(self) -> None:
         self.version = 0
         self.held: dict[tuple[int, bytes], int] = {}
+        self.lossy_ones: set[tuple[int, bytes]] = set()
         self._columns()
 
     def put(self, site_id: int, prefix: bytes, step: int) -> None:
         self.held[site_id, prefix] = step
         self._columns()
 
+    def loses(self, site_id: int, prefix: bytes, lossy: bool) -> None:
+        if (site_id, prefix) in self.held:
+            (self.lossy_ones.add if lossy else self.lossy_ones.discard)((site_id, prefix))
+            self._columns()
+
     def forget(self) -> None:
         """Drop the oldest row, so that the others move up."""
         if self.held:
-            del self.held[next(iter(self.held))]
+            oldest = next(iter(self.held))
+            del self.held[oldest]
+            self.lossy_ones.discard(oldest)
             self._columns()
 
     def _columns(self) -> None:
@@ -88,6 +96,7 @@ class FakePaths:
         self.hi = np.array([int.from_bytes(one[:8], "big") for _, one in keys], np.uint64)
         self.lo = np.array([int.from_bytes(one[8:16], "big") for _, one in keys], np.uint64)
         self.step = np.array(list(self.held.values()), np.int16)
+        self.lossy = np.array([one in self.lossy_ones for one in keys], np.bool_)
 
     def rtt_ms_of_step(self, step: int) -> int:
         return 10 * step
@@ -191,6 +200,9 @@ class Everything:
             case "rtt", [name, prefix, step]:
                 if (at := self.fleet.sites.get(name)) >= 0:
                     self.paths.put(at, prefix, step)
+            case "loses", [name, prefix, lossy]:
+                if (at := self.fleet.sites.get(name)) >= 0:
+                    self.paths.loses(at, prefix, lossy)
             case "wait", [wait_ms]:
                 self.now_ms += wait_ms
             case "aged", []:
@@ -201,12 +213,14 @@ class Everything:
         for at, kept in self.tables.items():
             indices = {int(kept.group_id[g]): g for g in np.flatnonzero(kept.alive)}
             change = kept.update(self.routes, self.fleet, self.paths, config)
-            world = World(self.fleet, at, self._rtt(), config.proximity.missing_med,
+            names = self.fleet.sites.names
+            lossy = {(names[one], prefix) for one, prefix in self.paths.lossy_ones}
+            world = World(self.fleet, at, self._rtt(), lossy, config.proximity.missing_med,
                           config.proximity.sites_max)  # fmt: skip
             expected = table(self.oracle, world)
             assert contents(kept, self.fleet) == expected
             assert preferred(kept, self.fleet) == {
-                prefix: [entry[0] for entry in sorted(entries, key=lambda one: one[-1])]
+                prefix: [entry[0] for entry in sorted(entries, key=lambda one: one[-1] > 0)]
                 for prefix, entries in expected.items()
             }
             anew = RegionTable(at)
@@ -290,7 +304,7 @@ def contents(kept: RegionTable, fleet: Fleet) -> dict[bytes, list[Entry]]:
             (
                 fleet.sites.names[kept.site[row]], int(kept.tier[row]),
                 int(kept.as_path_len[row]), int(kept.med[row]), int(kept.rtt_ms[row]),
-                int(kept.distance_km[row]), bool(kept.damped[row]),
+                int(kept.distance_km[row]), int(kept.last[row]),
             )
             for row in rows
         ]  # fmt: skip
@@ -321,11 +335,13 @@ ANNOUNCE = event(
 )
 #: Every site measured to one prefix, so that the RTT of a tie can count.
 MEASURED = st.builds(
-    lambda prefix, steps: [
-        ("rtt", name, prefix, step) for name, step in zip(SITES, steps, strict=True)
-    ],
+    lambda prefix, steps, lossy: (
+        [("rtt", name, prefix, step) for name, step in zip(SITES, steps, strict=True)]
+        + [("loses", name, prefix, True) for name in lossy]
+    ),
     st.sampled_from(OFTEN),
     st.lists(STEP, min_size=len(SITES), max_size=len(SITES)),
+    st.lists(SITE, max_size=2),
 )
 #: Many sites announce one prefix alike.
 TIED = st.builds(
@@ -343,6 +359,7 @@ OTHER = st.one_of(
     event("network", PREFIXES, REGION, PLACE),
     event("unmapped", PREFIXES),
     event("rtt", SITE, st.sampled_from(OFTEN), STEP),
+    *[event("loses", SITE, st.sampled_from(OFTEN), st.booleans())] * 2,
     event("aged"),
     event("wait", st.sampled_from([1, 50_000, 200_000])),
 )

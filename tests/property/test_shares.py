@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.decide.assignment import CLASSES, TOTAL
 from pipeline.decide.eligibility import ELIGIBLE, Eligibility
 from pipeline.decide.serving import Ranked
-from pipeline.decide.shares import ROUTE_DAMPED, SITE_FULL, RegionShares
+from pipeline.decide.shares import PATH_LOSS, ROUTE_DAMPED, SITE_FULL, RegionShares
 
 SITES = 5
 MBPS = 1_000_000
@@ -27,7 +27,7 @@ DEMAND = st.lists(
 
 
 def ranked(rankings: list[list[int]], first_id: int = 1) -> Ranked:
-    """Groups of these sites, of which the third and later are damped."""
+    """Groups of these sites, of which the third is damped and later ones lossy."""
     site = np.array([site for ranking in rankings for site in ranking], np.int32)
     return Ranked(
         group=np.arange(first_id, first_id + len(rankings), dtype=np.uint64),
@@ -38,7 +38,10 @@ def ranked(rankings: list[list[int]], first_id: int = 1) -> Ranked:
         med=np.full(len(site), -1, np.int64),
         rtt_ms=np.full(len(site), -1, np.int32),
         distance_km=np.full(len(site), -1, np.int32),
-        damped=np.array([rank > 1 for ranking in rankings for rank in range(len(ranking))], bool),
+        last=np.array(
+            [min(max(rank - 1, 0), 2) for ranking in rankings for rank in range(len(ranking))],
+            np.uint8,
+        ),
     )
 
 
@@ -76,7 +79,7 @@ def check(shares: RegionShares, now: Eligibility) -> None:
             expected = [
                 0 if part
                 else int(code) or SITE_FULL if rank < last
-                else int(code) or ROUTE_DAMPED if rank > 1
+                else int(code) or (ROUTE_DAMPED if rank == 2 else PATH_LOSS) if rank > 1
                 else 0
                 for rank, (code, part) in enumerate(zip(status, share, strict=True))
             ]  # fmt: skip

@@ -156,6 +156,7 @@ MADE_AGAIN = {
         "Demand._tidied",
         "Demand._level",
         "Demand._waiting",
+        "Paths._prefixes",
     ),
 }
 #: Dictionaries whose order nobody sees.

@@ -426,3 +426,39 @@ def test_plays_may_come_before_the_first_route() -> None:
         plane.log.route(sites("eu")[0], net)
     plane.wait(6)
     assert plane.serving("eu")
+
+
+def measure(plane: Plane, loss: float, rounds: int) -> list[Effects]:
+    """So many times all sites measure one net; the nearest one loses this of it."""
+    effects = []
+    for _ in range(rounds):
+        for site in sites("eu"):
+            plane.log.path(site, nets("eu")[0], 9_000, loss if site == "eu-s0" else 0.0, 500)
+        plane.report()
+        effects.append(plane.cut(after_ms=5_000))
+    return effects
+
+
+def test_a_path_that_loses_is_passed_over_until_it_is_well(plane: Plane) -> None:
+    bad = measure(plane, 0.05, 3)
+    assert told(bad, "path", "eu-s0") == [("CLEAR", "LOSSY", Reason.PATH_LOSS)]
+    whole, moved = sorted(plane.groups("eu"), key=lambda one: len(one["sites"][0]["shares"]))[:2]
+    if whole["sites"][0]["site"] != "eu-s0":
+        whole, moved = moved, whole
+    assert whole["sites"][0]["shares"][0] == 10_000  # everybody else is served as before
+    assert [one["site"] for one in moved["sites"]][:1] == ["eu-s1"]
+    assert moved["sites"][0]["shares"][0] == 10_000
+    assert {(one["site"], one["reason"]) for one in moved["passed_over"]} == {
+        ("eu-s0", Reason.PATH_LOSS)
+    }
+    well = measure(plane, 0.0, 12)
+    assert told(well, "path", "eu-s0") == [("LOSSY", "CLEAR", Reason.RELEASED)]
+    assert len(plane.groups("eu")) == 1
+    assert list(plane.serving("eu")) == ["eu-s0"]
+
+
+def test_a_lossy_path_serves_where_there_is_no_other_site(plane: Plane) -> None:
+    measure(plane, 0.05, 3)
+    failed = tuple(one for site in sites("eu")[1:] for one in appliances(site))
+    plane.wait(10, failed=failed)
+    assert list(plane.serving("eu")) == ["eu-s0"]

@@ -9,7 +9,7 @@ from pipeline.errors import ConfigError, UsageError
 from pipeline.sim.loop import crowd
 from pipeline.sim.loop.crowd import Crowd, Followed, Means
 from pipeline.sim.loop.faults import DRAINING, FAILED, HOLD_S, Script, busiest
-from pipeline.sim.loop.layout import BITRATE_BPS, CLASSES, QUICK, Layout, build
+from pipeline.sim.loop.layout import BITRATE_BPS, CLASSES, PEERING, QUICK, Layout, build
 from pipeline.sim.loop.meter import AFTER_S, CALM, COLUMNS, relief
 from pipeline.sim.loop.plots import svg
 from pipeline.sim.loop.policies.availability import Availability
@@ -116,6 +116,10 @@ def test_a_lost_site_is_dead_at_once_and_unrouted_after_the_hold_time() -> None:
         (
             Fault("bad_cable", 10, 20, {"every": 4, "loss": 0.02}),
             lambda now: (now.cable == 0.02).sum() == 10,
+        ),
+        (
+            Fault("noisy_link", 10, 20, {"sites": 2, "loss": 0.03}),
+            lambda now: (now.noise == 0.03).sum() == 2,
         ),
         (
             Fault("peer_flap", 10, 20, {"sites": 1, "isp": 0, "down_s": 4, "up_s": 6}),
@@ -429,3 +433,22 @@ def test_what_a_bad_cable_loses_is_sent_again_and_missed() -> None:
     again = np.concatenate([one["retransmits"] / one["requests"] for one in health if one])
     assert (again[bad[told]] > 30).all()
     assert (again[~bad[told]] < 1).all()
+
+
+def test_what_a_noisy_link_loses_is_probed_and_missed_behind_it_alone() -> None:
+    layout = small()
+    world, table = settled(
+        layout, quiet(Fault("noisy_link", 0, 60, {"sites": 1, "loss": 0.05}), load=0.4)
+    )
+    reporter = Reporter(world, 1, 0)
+    seen = world.step(0, table)
+    reporter.measure(0, seen)
+    behind = world.link_of == busiest(layout, 1)[0] * 2 + PEERING
+    assert (seen.means.reach[behind] < 0.7).all()
+    assert (seen.means.reach[~behind] == 1).all()
+    paths = reporter.news(1).get("paths")
+    assert paths is not None
+    lossy = behind[paths["network"], paths["candidate"]]
+    assert lossy.any()
+    assert (paths["loss"][lossy] >= 0.05).all()
+    assert (paths["loss"][~lossy] <= 0.01).all()

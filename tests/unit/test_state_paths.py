@@ -122,7 +122,7 @@ def test_where_all_was_lost_there_is_loss_and_no_time() -> None:
     fold(paths, path_sample("s0", CLIENT, NOW_MS - 1, samples=0, rtt_us=0, loss=1.0))
     assert (paths.step[0], paths.loss[0]) == (-1, 1.0)
     fold(paths, path_sample("s0", CLIENT, rtt_us=5_000, loss=0.0))
-    assert (rtt_ms_of_step(paths.step[0]), paths.loss[0]) == (4, 0.875)
+    assert (rtt_ms_of_step(paths.step[0]), paths.loss[0]) == (4, 0.5)
 
 
 def test_what_is_not_measured_any_more_is_forgotten() -> None:

@@ -31,9 +31,9 @@ class Conditions:
     """What holds in one second. alive, heard, played bool[A] (its reports, its plays arrive);
     service uint8[A]; disk float64[A] (left of its speed); failing float64[A] (of its requests,
     reported by nobody), cable float64[A] (share of packets lost on its port); link float64[links]
-    (left of its capacity); session bool[S, isps]; demand, leaving, coming, extra float64[B, C]:
-    arrivals as a multiple of the usual, shares that leave at once, where as many come instead (0:
-    nowhere), viewers that come besides."""
+    (left of its capacity), noise float64[links] (share of packets lost there); session bool[S,
+    isps]; demand, leaving, coming, extra float64[B, C]: arrivals as a multiple of the usual, shares
+    that leave at once, where as many come instead (0: nowhere), viewers that come besides."""
 
     alive: Bools
     heard: Bools
@@ -43,6 +43,7 @@ class Conditions:
     failing: F64
     cable: F64
     link: F64
+    noise: F64
     session: Bools
     demand: F64
     leaving: F64
@@ -62,6 +63,7 @@ class Conditions:
             failing=np.zeros(appliances),
             cable=np.zeros(appliances),
             link=np.ones(len(layout.link_bps)),
+            noise=np.zeros(len(layout.link_bps)),
             session=np.ones((layout.sites, layout.size.isps), bool),
             demand=np.ones(shape),
             leaving=np.zeros(shape),
@@ -129,6 +131,11 @@ def _slow_disk(layout: Layout, _: Scenario, fault: Fault, second: int, now: Cond
 def _bad_cable(layout: Layout, _: Scenario, fault: Fault, second: int, now: Conditions) -> None:
     if _lasts(fault, second):
         now.cable[:: int(fault.of["every"])] = fault.of["loss"]
+
+
+def _noisy_link(layout: Layout, _: Scenario, fault: Fault, second: int, now: Conditions) -> None:
+    if _lasts(fault, second):
+        now.noise[busiest(layout, fault.of["sites"]) * 2 + PEERING] = fault.of["loss"]
 
 
 def _peer_flap(layout: Layout, _: Scenario, fault: Fault, second: int, now: Conditions) -> None:
@@ -204,6 +211,7 @@ _APPLY = {
     "link_cut": _link_cut,
     "slow_disk": _slow_disk,
     "bad_cable": _bad_cable,
+    "noisy_link": _noisy_link,
     "peer_flap": _peer_flap,
     "flash_crowd": _flash_crowd,
     "lying_report": _lying_report,

@@ -1,7 +1,7 @@
 """What the edge says of itself: late, sometimes not at all, by clocks that are off.
 
 Idea: a report is made from what is measured, at the world's rhythm (health every 5 s, links every
-10 s, a heartbeat of every (network, class, site) every 10 s, each path every 300 s), and then lies
+10 s, a heartbeat of every (network, class, site) every 10 s, each path every 60 s), and then lies
 in a queue until it arrives. A policy sees what has arrived (`News`), nothing else.
 Rule: LOSS of all reports are lost; the rest takes DELAY_S on average (exponential, whole seconds).
 Clocks are off by 150 ms (standard deviation), one in a hundred by up to 20 s. Dead machines say
@@ -26,7 +26,7 @@ I64 = npt.NDArray[np.int64]
 #: Equally long columns by name.
 Columns = dict[str, npt.NDArray[Any]]
 
-HEALTH_S, LINK_S, HEARTBEAT_S, PATH_S = 5, 10, 10, 300
+HEALTH_S, LINK_S, HEARTBEAT_S, PATH_S = 5, 10, 10, 60
 LOSS, DELAY_S, _DELAY_MAX_S = 0.005, 0.5, 10
 _DRIFT_MS, _FAR_OFF_MS, _FAR_OFF = 150.0, 20_000.0, 0.01
 _REQUESTS_PER_S = 0.8  # of each session: segments of one to two seconds
@@ -89,7 +89,7 @@ class Reporter:
         self._health(second, at_ms, seen)
         self._links(second, at_ms, seen)
         self._plays(second, at_ms, seen)
-        self._paths(second, at_ms)
+        self._paths(second, at_ms, seen)
         self._routes(second)
 
     def _ms(self, second: int) -> int:
@@ -200,19 +200,20 @@ class Reporter:
             found[mine] = np.searchsorted(running[one], aim[mine], side="right")
         return np.clip(found, first[site], first[site + 1] - 1)
 
-    def _paths(self, second: int, at_ms: int) -> None:
+    def _paths(self, second: int, at_ms: int, seen: Second) -> None:
         pairs = self._pairs[second % PATH_S :: PATH_S] if self._probed else self._pairs
         self._probed = True  # all at the beginning: the probes have always run
         network, candidate = np.divmod(pairs, self._layout.candidate.shape[1])
         up = self._world.routing.routed[network, candidate]
         noise = self._rng.random((2, len(pairs)))
         rtt = self._layout.rtt_us[network, candidate] * (0.99 + 0.025 * noise[0])
+        lost = np.append(seen.conditions.noise, 0.0)[self._world.link_of[network, candidate]]
         columns: Columns = {
             "network": network,
             "candidate": candidate,
             "at_ms": np.full(len(pairs), at_ms),
             "rtt_us": rtt.astype(np.int64),
-            "loss": np.round(0.01 * noise[1] ** 4, 5),
+            "loss": np.round(np.minimum(0.01 * noise[1] ** 4 + lost, 1.0), 5),
         }
         self._send(second, "paths", {name: column[up] for name, column in columns.items()})
 

@@ -29,6 +29,7 @@ from schemas.registry import (
 Given = Mapping[str, Any]
 REGION = "cell"
 _FIRST_ASN = 64_500
+_PACKETS = 500  # a path sample tells of, as seen in what is sent to a network in a minute
 _HOST = bytes(10) + b"\xff\xff" + bytes((192, 0, 2, 1))
 
 
@@ -107,7 +108,7 @@ class Frames:
             "rtt_us": paths["rtt_us"],
             "loss": paths["loss"],
             "throughput_bps": np.full(count, 50_000_000),
-            "samples": np.full(count, 50),
+            "samples": np.full(count, _PACKETS),
         }
 
     def _routing(self, news: News) -> list[tuple[str, Given]]:

@@ -28,6 +28,8 @@ FAULTS: dict[str, dict[str, tuple[float, float]]] = {
     "slow_disk": {"left": (0.01, 0.99)},
     # every n-th appliance loses this share of its packets on its own port
     "bad_cable": {"every": (1, 1000), "loss": (0.0001, 0.5)},
+    # the busiest sites' peering ports lose this share of their packets, and say that all is well
+    "noisy_link": {"sites": (1, 50), "loss": (0.0001, 0.5)},
     # the sessions of an ISP at the busiest sites go down and come back
     "peer_flap": {"sites": (1, 50), "isp": (0, 99), "down_s": (1, 600), "up_s": (1, 600)},
     # the live viewers of a metro become `times` as many within rise_s

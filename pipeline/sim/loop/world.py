@@ -113,6 +113,9 @@ class World:
         into = sums(self.link_of, sent.sum(axis=1), 2 * layout.sites + 1)
         link_load = into[:-1] / (layout.link_bps * now.link)
         reach = np.append(knee.fits(link_load), 1.0)[self.link_of]
+        if now.noise.any():
+            lost = np.append(now.noise, 0.0)[self.link_of]
+            reach *= knee.survives(lost, layout.rtt_us, BITRATE_BPS[0])
         return Means(accepts, quality, reach, routed), (load, port, disk, link_load)
 
     def _delivered(self, means: Means) -> F64:
