@@ -269,7 +269,7 @@ class Demand:
         self._settle()
         self._tidied = now_ms // self._bucket_ms
         kept = np.flatnonzero(self._last > self._tidied - -(-IDLE_MS // self._bucket_ms))
-        if 4 * len(kept) > 3 * len(self):
+        if len(kept) == len(self) or 4 * len(kept) > 3 * len(self):
             return False
         keys = self._index.column(0)[kept]
         self._index = KeyIndex(np.uint64)
