@@ -26,15 +26,13 @@ from pipeline.decide.hearing import listen
 from pipeline.decide.lossy import judge as judge_paths
 from pipeline.decide.relief import eased
 from pipeline.decide.siteloads import Standing
-from pipeline.decide.weights import Members, Spread, Weighed
 from pipeline.effects import Effects, EpochDraft, Record, VerdictRow
 from pipeline.memory import Memory
-from pipeline.reasons import Reason
 from pipeline.regions import Region, Staged
 from pipeline.state.forecast import Expected
-from pipeline.state.health import CODE, FULL, REASONS, ApplianceState, Service
+from pipeline.state.health import ApplianceState
+from pipeline.weighing import WITHDRAWN, weigh
 from pipeline.wire.rows import Account, TopicRows
-from pipeline.wire.tables import Texts, WeightColumns, encode_weights
 from schemas.registry import (
     APPLIANCE_HEALTH,
     BGP_ROUTES,
@@ -46,19 +44,6 @@ from schemas.registry import (
     TRAFFIC_PATHS,
 )
 
-_HEALTHY = np.isin(
-    np.arange(len(ApplianceState)),
-    [
-        ApplianceState.UP,
-        ApplianceState.PROBATION,
-        ApplianceState.FILLING,
-        ApplianceState.SATURATED,
-    ],
-)
-_WITHDRAWN = np.isin(np.arange(len(Service)), [Service.DRAINING, Service.FAILED])
-_COMPARED = np.isin(np.arange(len(ApplianceState)), [ApplianceState.UP, ApplianceState.SATURATED])
-#: State and reason of an appliance, by state * len(REASONS) + reason.
-_STANDINGS = Texts.pairs((state.name, reason) for state in ApplianceState for reason in REASONS)
 _SESSION_NEWS = ("PeerUp", "PeerDown")
 
 
@@ -124,7 +109,7 @@ def step(cell: Cell, rows: Mapping[str, TopicRows], cut: Cut, config: SteeringCo
     cell.sites.grow(len(fleet.sites))
     staged.verdicts += evaluate(cell.health, cell.plays, fleet, cut.at_ms, config)
     usable = cell.health.usable_bps(fleet, cut.at_ms, config)
-    weights = _weigh(cell, usable, cut, config, staged.verdicts)
+    weights = weigh(cell, usable, cut, config, staged.verdicts)
     admitted, going = fleet.drains.admitted(
         fleet.sites, fleet.site_region, fleet.regions, fleet.site_regions, cut.at_ms
     )
@@ -293,72 +278,13 @@ def _appliances(cell: Cell, usable: I64, admitted: I64) -> Appliances:
         serves=fleet.appliance_serves[living],
         usable_bps=usable[living],
         capacity_bps=fleet.appliance_capacity_bps[living],
-        withdrawn=_WITHDRAWN[health.service[living]],
+        withdrawn=WITHDRAWN[health.service[living]],
         heard=health.heard_ms[living] > 0,
         site_region=fleet.site_region,
         link_bps=cell.links.site_link_capacity_bps(fleet),
         admitted=admitted,
         regions=len(fleet.regions),
     )
-
-
-def _weigh(
-    cell: Cell, usable: I64, cut: Cut, config: SteeringConfig, verdicts: list[VerdictRow]
-) -> list[Record]:
-    """Records of the sites whose weights, states or reasons changed; tombstones of sites that
-    left."""
-    fleet, health = cell.fleet, cell.health
-    live = fleet.live_appliances()
-    members = Members(
-        names=fleet.appliances.names,
-        site=np.where(live, fleet.appliance_site, -1).astype(np.int32),
-        capacity_bps=fleet.appliance_capacity_bps,
-        usable_bps=usable,
-        healthy=_HEALTHY[health.state],
-        withdrawn=_WITHDRAWN[health.service],
-        load=np.where(_COMPARED[health.state], np.rint(health.load * FULL), -1).astype(np.int64),
-        mark=health.state.astype(np.int64) << 8 | health.reason,
-    )
-    found = cell._weigher.weigh(
-        members,
-        fleet.version,
-        config.assignment.min_shift,
-        config.health.panic_below,
-        turn=None if cut.cause is Cause.URGENT else cut.number,
-    )
-    verdicts += cell.sites.weighed(fleet.sites.names, found)
-    records = []
-    for one, value in zip(found, _site_weights(cell, found, members.withdrawn), strict=True):
-        records += cell.ledger.set_weights(fleet.sites.names[one.site], value)
-        cell._weighed_sites.add(one.site)
-    for site in sorted(cell._weighed_sites - cell._weigher.sites()):
-        if dropped := cell.ledger.drop_weights(fleet.sites.names[site]):
-            records += dropped
-            cell._weighed_sites.discard(site)
-    return records
-
-
-def _site_weights(cell: Cell, found: list[Weighed], withdrawn: Bools) -> Iterator[bytes]:
-    """The records of sites as they were weighed. In panic an appliance that did not withdraw itself
-    is weighted for that reason, whatever is thought of it."""
-    fleet, health = cell.fleet, cell.health
-    counts = np.array([len(one.members) for one in found], np.int64)
-    member = np.array([member for one in found for member in one.members], np.int64)
-    reason = health.reason[member].astype(np.int64)
-    panic = np.array([one.spread is Spread.PANIC for one in found], np.bool_)
-    if panic.any():
-        reason[np.repeat(panic, counts) & ~withdrawn[member]] = CODE[Reason.PANIC]
-    regions, sites = fleet.regions.names, fleet.sites.names
-    columns = WeightColumns(
-        place=[(regions[fleet.site_region[one.site]], sites[one.site]) for one in found],
-        counts=counts,
-        names=fleet.appliances.texts(),
-        appliance=member,
-        weight=np.array([weight for one in found for weight in one.weights], np.int64),
-        standings=_STANDINGS,
-        standing=health.state[member] * len(REASONS) + reason,
-    )
-    return encode_weights(columns)
 
 
 def _epoch(cell: Cell, account: Account) -> EpochDraft:

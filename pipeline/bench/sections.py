@@ -28,7 +28,7 @@ STEP: tuple[Section, ...] = (
     (Demand, "fold", "step: fold plays"),
     (Demand, "_settle", "step: plays into their blocks"),
     (pipeline.cell, "evaluate", "step: states"),
-    (pipeline.cell, "_weigh", "step: weights"),
+    (pipeline.cell, "weigh", "step: weights"),
     (pipeline.cell, "decide_eligibility", "step: eligibility"),
     (RegionTable, "update", "step: tables"),
     (Region, "take", "step: served groups"),
