@@ -96,6 +96,9 @@ class AssignmentConfig(_Frozen):
     min_shift: int = Field(
         100, ge=0, le=10_000, description="Taiji: shifts under 1 % are not worth it."
     )
+    step: int = Field(
+        8_000, ge=1_000, le=10_000, description="Of a planned shift, made at once; Taiji: 80 %."
+    )
 
 
 class PublishConfig(_Frozen):

@@ -196,7 +196,8 @@ class Region:
         everything = rests_on[-1] != self._planned_for[-1]
         self._planned_for = rests_on
         demand_bps = self._blocks.demand_bps(self.index, demand, self.table, served, now_ms)
-        self.shares.plan(now, changed, demand_bps, *_limits(config), everything=everything)
+        limits = (*_limits(config), config.assignment.step)
+        self.shares.plan(now, changed, demand_bps, *limits, everything=everything)
         return True
 
     def told_surges(self, demand: Demand, now_ms: int) -> list[VerdictRow]:

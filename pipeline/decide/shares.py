@@ -13,9 +13,7 @@ make room, the next plan decides anew in seconds, and to find it took half of a 
 of the optimum (`exact`, prices) is therefore what the last plan found.
 A site that an operator takes out of service, or that comes back, gets a share of its load that
 every plan takes on (pipeline/decide/admission.py).
-Pacing: a change of a (group, class) of less than `min_shift` ten-thousandths is not worth making
-(Taiji: 1 %) and the old shares stay, unless one of them is with a site that is not eligible any
-more: failures are not paced.
+Changes are paced (pacing.py): small ones are not made, planned ones in part, failures not at all.
 
 A site is passed over where it ranks before one that has a share of the class and has none itself:
 because it is not eligible, or on its way out of service, or full. Where no site has a share all are
@@ -45,6 +43,7 @@ from pipeline.decide.assignment import (
     solve,
 )
 from pipeline.decide.eligibility import DRAINED, ELIGIBLE, Eligibility
+from pipeline.decide.pacing import hold_back, part_way
 from pipeline.decide.serving import I16, U8, Ranked, ServedGroups
 from pipeline.state.keyindex import distinct
 from pipeline.state.lpm import ragged
@@ -155,6 +154,7 @@ class RegionShares:
         demand_bps: I64,
         target: int,
         min_shift: int,
+        step: int,
         *,
         everything: bool = False,
     ) -> None:
@@ -180,7 +180,8 @@ class RegionShares:
         chosen = np.flatnonzero(stirred)
         part = _Part.of(groups, chosen, now, target, caps)
         self._admit(part, now)
-        found = self._decide(part, np.searchsorted(chosen, fresh), now, min_shift, exactly=True)
+        numbers = np.searchsorted(chosen, fresh)
+        found = self._decide(part, numbers, now, min_shift, step, exactly=True)
         self._account(part.problem, found, found.overflow)
 
     def _admit(self, part: "_Part", now: Eligibility) -> None:
@@ -203,7 +204,14 @@ class RegionShares:
         self.groups.home[part.slots] = rank
 
     def _decide(
-        self, part: "_Part", fresh: I64, now: Eligibility, min_shift: int, *, exactly: bool
+        self,
+        part: "_Part",
+        fresh: I64,
+        now: Eligibility,
+        min_shift: int,
+        step: int = TOTAL,
+        *,
+        exactly: bool,
     ) -> Solution:
         """Solve the part; returns the solution with the load as paced. Only where a share differs,
         and for the groups `fresh` (by their number in the part), which have new sites or such as
@@ -213,7 +221,9 @@ class RegionShares:
         solution = solve(problem, self._first(part), exactly=exactly, guess=guess)
         old, new = problem.held, solution.shares
         differs = np.flatnonzero(old.reshape(-1) != new.reshape(-1))
-        differs = differs[~_pace(solution.load, problem, old, new, differs, min_shift)]
+        differs = differs[~hold_back(solution.load, problem, new, differs, min_shift)]
+        if exactly:
+            part_way(solution.load, problem, new, differs, min_shift, step)
         entry, klass = np.divmod(differs, CLASSES)
         groups.shares[part.entries[entry], klass] = new[entry, klass]
         stirred = problem.owner[entry]
@@ -271,25 +281,6 @@ class _Part:
             held=groups.shares[entries],
         )
         return cls(slots, entries, problem)
-
-
-def _pace(load: I64, problem: Problem, old: I16, new: I16, differs: I64, min_shift: int) -> Bools:
-    """Put back in `new` what is not worth changing, and in `load` what comes of it; which of the
-    (flat) places `differs` that were."""
-    before, after = old.reshape(-1)[differs], new.reshape(-1)[differs]
-    entry, klass = np.divmod(differs, CLASSES)
-    owner, site = problem.owner[entry].astype(np.int64), problem.site[entry].astype(np.int64)
-    which = owner * CLASSES + klass
-    shift = np.zeros(len(problem.group) * CLASSES, np.int64)
-    np.maximum.at(shift, which, np.abs(after.astype(np.int64) - before))
-    lost = (before > 0) & ~problem.eligible[site, klass]
-    shift[which[lost]] = min_shift
-    keep: Bools = (shift < min_shift)[which]
-    new.reshape(-1)[differs[keep]] = before[keep]
-    demand = demand_kbps(problem.demand_bps[owner[keep], klass[keep]])
-    again = (before[keep].astype(np.int64) - after[keep]) * demand
-    np.add.at(load.reshape(-1), site[keep] * CLASSES + klass[keep], again)
-    return keep
 
 
 def _passed_over(

@@ -92,12 +92,12 @@ def test_every_group_is_served_by_sites_that_may_and_says_whom_it_passed_over(
 ) -> None:
     shares = region(rankings)
     demand_bps = np.array(demand).reshape(10, CLASSES)[: len(rankings)]
-    shares.plan(eligibility(before), EVERY, demand_bps, 9_500, 100)
+    shares.plan(eligibility(before), EVERY, demand_bps, 9_500, 100, 10_000)
     check(shares, eligibility(before))
     changed = (eligibility(before).status != eligibility(after).status).any(axis=1)
     shares.react(eligibility(after), changed, 9_500, 100)
     check(shares, eligibility(after))
-    shares.plan(eligibility(after), ~EVERY, demand_bps, 9_500, 100)
+    shares.plan(eligibility(after), ~EVERY, demand_bps, 9_500, 100, 10_000)
     check(shares, eligibility(after))
 
 
@@ -108,7 +108,7 @@ def test_reacting_touches_only_groups_that_name_a_changed_site(
     shares = region(rankings)
     groups = shares.groups
     demand_bps = np.array(demand).reshape(10, CLASSES)[: len(rankings)]
-    shares.plan(eligibility(before), EVERY, demand_bps, 9_500, 0)
+    shares.plan(eligibility(before), EVERY, demand_bps, 9_500, 0, 10_000)
     groups.dirty[:] = False
     old = groups.shares.copy()
     changed = (eligibility(before).status != eligibility(after).status).any(axis=1)
@@ -126,10 +126,10 @@ def test_without_load_reacting_is_planning(
 ) -> None:
     nothing = np.zeros((len(rankings), CLASSES), np.int64)
     reacted, planned = region(rankings), region(rankings)
-    reacted.plan(eligibility(before), EVERY, nothing, 9_500, 100)
+    reacted.plan(eligibility(before), EVERY, nothing, 9_500, 100, 10_000)
     changed = (eligibility(before).status != eligibility(after).status).any(axis=1)
     reacted.react(eligibility(after), changed, 9_500, 100)
-    planned.plan(eligibility(after), EVERY, nothing, 9_500, 100)
+    planned.plan(eligibility(after), EVERY, nothing, 9_500, 100, 10_000)
     assert (reacted.groups.shares == planned.groups.shares).all()
     assert (reacted.groups.passed == planned.groups.passed).all()
 
@@ -139,10 +139,10 @@ def test_groups_may_come_and_go(
     rankings: list[list[int]], more: list[list[int]], status: list[int], died: set[int]
 ) -> None:
     shares, now = region(rankings), eligibility(status)
-    shares.plan(now, EVERY, np.zeros((len(rankings), CLASSES), np.int64), 9_500, 100)
+    shares.plan(now, EVERY, np.zeros((len(rankings), CLASSES), np.int64), 9_500, 100, 10_000)
     shares.groups.change(ranked(more, first_id=100), np.array(sorted(died), np.uint64))
     size = len(shares.groups.alive)
-    shares.plan(now, ~EVERY, np.zeros((size, CLASSES), np.int64), 9_500, 100)
+    shares.plan(now, ~EVERY, np.zeros((size, CLASSES), np.int64), 9_500, 100, 10_000)
     check(shares, now)
     survivors = {number for number in range(1, len(rankings) + 1) if number not in died}
     expected = {number: rankings[number - 1] for number in survivors}
@@ -159,17 +159,17 @@ def test_groups_may_come_and_go(
 def test_a_planned_shift_below_the_least_is_not_made() -> None:
     """One group, two sites of 40 Mb/s: 40.0 and 40.2 Mb/s of demand differ by half a per cent."""
     shares, now = region([[0, 1]]), eligibility([0] * SITES * CLASSES)
-    shares.plan(now, EVERY, np.array([[40 * MBPS, 0, 0]]), 9_500, 100)
+    shares.plan(now, EVERY, np.array([[40 * MBPS, 0, 0]]), 9_500, 100, 10_000)
     assert shares.groups.shares[:, 0].tolist() == [9_500, 500]
-    shares.plan(now, ~EVERY, np.array([[40_200_000, 0, 0]]), 9_500, 100)
+    shares.plan(now, ~EVERY, np.array([[40_200_000, 0, 0]]), 9_500, 100, 10_000)
     assert shares.groups.shares[:, 0].tolist() == [9_500, 500]
-    shares.plan(now, ~EVERY, np.array([[41 * MBPS, 0, 0]]), 9_500, 100)
+    shares.plan(now, ~EVERY, np.array([[41 * MBPS, 0, 0]]), 9_500, 100, 10_000)
     assert shares.groups.shares[:, 0].tolist() == [9_268, 732]
 
 
 def test_a_failure_is_not_paced() -> None:
     shares, now = region([[0, 1, 2]]), eligibility([0] * SITES * CLASSES)
-    shares.plan(now, EVERY, np.array([[38_100_000, 0, 0]]), 9_500, 100)
+    shares.plan(now, EVERY, np.array([[38_100_000, 0, 0]]), 9_500, 100, 10_000)
     assert shares.groups.shares[:, 0].tolist() == [9_973, 27, 0]
     lost = eligibility([0] * 3 + [1] * 3 + [0] * 9)
     shares.react(lost, np.array([False, True, False, False, False]), 9_500, 100)
@@ -180,7 +180,7 @@ def test_reacting_counts_the_load_that_others_keep() -> None:
     """Site 0 fails; site 1 has room for half of what it leaves, because another group fills it."""
     shares, now = region([[0, 1, 2], [1, 2]]), eligibility([0] * SITES * CLASSES)
     demand = np.array([[38 * MBPS, 0, 0], [19 * MBPS, 0, 0]])
-    shares.plan(now, EVERY, demand, 9_500, 100)
+    shares.plan(now, EVERY, demand, 9_500, 100, 10_000)
     lost = eligibility([1] * 3 + [0] * 12)
     shares.react(lost, np.array([True, False, False, False, False]), 9_500, 100)
     assert shares.groups.shares[:, 0].tolist() == [0, 5_000, 5_000, 10_000, 0]
@@ -208,7 +208,8 @@ def test_settling_decides_the_groups_named_and_keeps_the_account_of_load(
     data: st.DataObject,
 ) -> None:
     shares, now = region(rankings), eligibility(status)
-    shares.plan(now, EVERY, np.array(demand).reshape(10, CLASSES)[: len(rankings)], 9_500, 100)
+    demand_bps = np.array(demand).reshape(10, CLASSES)[: len(rankings)]
+    shares.plan(now, EVERY, demand_bps, 9_500, 100, 10_000)
     shares.change(ranked(more, first_id=100), np.array(sorted(died), np.uint64))
     groups = shares.groups
     born = groups.slots(np.arange(100, 100 + len(more), dtype=np.uint64))
@@ -232,10 +233,10 @@ def test_settling_all_groups_is_planning_where_nothing_overloads(
     now = eligibility(status, capacity_bps=1_000 * MBPS)
     for shares in (settled, planned):
         first = np.array(demand).reshape(10, CLASSES)[: len(rankings)]
-        shares.plan(now, EVERY, first, 9_500, 0)
+        shares.plan(now, EVERY, first, 9_500, 0, 10_000)
     then = np.array(later).reshape(10, CLASSES)[: len(rankings)]
     settled.settle(np.arange(len(rankings)), then, now, 9_500, 0)
-    planned.plan(now, ~EVERY, then, 9_500, 0)
+    planned.plan(now, ~EVERY, then, 9_500, 0, 10_000)
     assert (settled.groups.shares == planned.groups.shares).all()
     assert (settled.sites.load == planned.sites.load).all()
 
@@ -244,9 +245,9 @@ def test_what_pacing_left_above_target_is_no_overflow_when_others_are_settled() 
     """Of 40.2 Mb/s 200 kb/s are not worth a shift from a site of 38: they have room elsewhere."""
     shares, now = region([[0, 1], [2], [0]]), eligibility([0] * SITES * CLASSES)
     demand = np.array([[40 * MBPS, 0, 0], [0, 0, 0], [0, 0, 0]])
-    shares.plan(now, EVERY, demand, 9_500, 100)
+    shares.plan(now, EVERY, demand, 9_500, 100, 10_000)
     demand[0, 0] = 40_200_000
-    shares.plan(now, ~EVERY, demand, 9_500, 100)
+    shares.plan(now, ~EVERY, demand, 9_500, 100, 10_000)
     paced = [190_000 * TOTAL // 1000, 0, 0, 0, 0]
     assert not shares.sites.overflow.any()
     assert shares.sites.paced.tolist() == paced
@@ -263,7 +264,8 @@ def test_all_that_is_above_target_is_overflow_or_paced(
     rankings: list[list[int]], status: list[int], demand: list[int], later: list[int], some: set
 ) -> None:
     shares, now = region(rankings), eligibility(status)
-    shares.plan(now, EVERY, np.array(demand).reshape(10, CLASSES)[: len(rankings)], 9_500, 100)
+    demand_bps = np.array(demand).reshape(10, CLASSES)[: len(rankings)]
+    shares.plan(now, EVERY, demand_bps, 9_500, 100, 10_000)
     slots = np.array(sorted(slot for slot in some if slot < len(rankings)), np.int64)
     for part in (slots[:0], slots):
         shares.settle(part, np.resize(later, (len(part), CLASSES)), now, 9_500, 100)
@@ -294,8 +296,8 @@ def test_looking_only_where_shares_differ_finds_all(
         now = eligibility(status)
         changed, before = (now.status != before).any(axis=1), now.status
         demand_bps = np.resize(np.array(demand, np.int64), (len(lean.groups.group), CLASSES))
-        lean.plan(now, changed, demand_bps, 9_500, 100)
-        full.plan(now, EVERY, demand_bps, 9_500, 100, everything=True)
+        lean.plan(now, changed, demand_bps, 9_500, 100, 8_000)
+        full.plan(now, EVERY, demand_bps, 9_500, 100, 8_000, everything=True)
         alive = lean.groups.alive
         entries = alive[lean.groups.owner]
         assert (lean.groups.shares == full.groups.shares)[entries].all()

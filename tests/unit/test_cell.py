@@ -179,7 +179,7 @@ def test_a_class_that_no_appliance_is_made_for_is_not_served(plane: Plane) -> No
 def test_a_full_site_spills_over_and_says_so(plane: Plane) -> None:
     """60 Gb/s at a site for 60: what is above 57 goes on; then demand goes away again."""
     effects = []
-    for _ in range(80):
+    for _ in range(85):
         shares = plane.serving("eu")
         for number in range(10):
             for at, share in shares.items():
