@@ -45,6 +45,7 @@ def ranked(groups: dict[int, list[int]]) -> Ranked:
         med=np.full(len(site), -1, np.int64),
         rtt_ms=np.full(len(site), -1, np.int32),
         distance_km=np.full(len(site), -1, np.int32),
+        last=np.zeros(len(site), np.uint8),
     )
 
 
