@@ -59,7 +59,7 @@ def command(
 
 def price_text(price: int | None) -> str:
     """As a person reads it."""
-    from pipeline.follow.standing import NOWHERE
+    from pipeline.wire.tables import NOWHERE
 
     if price is None:
         return "-"
@@ -68,7 +68,7 @@ def price_text(price: int | None) -> str:
 
 def _dearest(one: "SiteStanding") -> int:
     """The price of the dearest class."""
-    from pipeline.follow.standing import NOWHERE
+    from pipeline.wire.tables import NOWHERE
 
     return NOWHERE if NOWHERE in one.price else max(one.price)
 

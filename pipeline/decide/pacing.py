@@ -31,6 +31,7 @@ from pipeline.decide.assignment import (
     load_of,
 )
 from pipeline.decide.serving import I16
+from pipeline.state.keyindex import distinct
 
 
 def hold_back(load: I64, problem: Problem, new: I16, differs: I64, min_shift: int) -> Bools:
@@ -40,7 +41,9 @@ def hold_back(load: I64, problem: Problem, new: I16, differs: I64, min_shift: in
     shift = change.shift()
     shift[change.which[(change.before > 0) & ~change.eligible]] = min_shift
     keep: Bools = (shift < min_shift)[change.which]
-    change.make(load, new, np.where(keep, change.before, change.after))
+    then = np.where(keep, change.before, change.after)
+    change.reload(load, then)
+    change.put(new, then)
     return keep
 
 
@@ -62,14 +65,15 @@ def part_way(
     there = np.where(loses, change.before - (change.before - change.after) * step // TOTAL, 0)
     while True:
         then = np.where(urgent[change.which], change.after, change.towards(there))
-        tried, shares = load.copy(), new.copy()
-        change.make(tried, shares, then)
+        tried = load.copy()
+        change.reload(tried, then)
         over = above_target(problem, tried) > allowed
-        late = np.unique(change.which[loses & over[change.site] & (then != change.after)])
+        late = distinct(change.which[loses & over[change.site] & (then != change.after)])
         if not len(late):
             break
         urgent[late] = True
-    load[:], new[:] = tried, shares
+    load[:] = tried
+    change.put(new, then)
 
 
 class _Change:
@@ -112,9 +116,12 @@ class _Change:
         gain[some[nth < left[which]]] += 1
         return np.where(falls, there, self.before + gain)
 
-    def make(self, load: I64, new: I16, then: I64) -> None:
-        """Put the shares `then` into `new`, and what is other than `after` into `load`."""
+    def put(self, new: I16, then: I64) -> None:
+        """The shares `then` in their places."""
         new.reshape(-1)[self._differs] = then
+
+    def reload(self, load: I64, then: I64) -> None:
+        """What `then` makes other than `after`, added to `load`."""
         np.add.at(load.reshape(-1), self._place, (then - self.after) * self.kbps)
 
     def sums(self, of: I64) -> I64:

@@ -25,9 +25,8 @@ from pipeline.decide.sites import Load
 from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.ids import grown
 from pipeline.wire.encode import encode
+from pipeline.wire.tables import NOWHERE
 
-#: What stands in a record for NO_ROOM.
-NOWHERE = -1
 _COLUMNS = ("told", "state", "target_bps", "overflow_bps", "load_bps", "price")
 
 

@@ -11,9 +11,6 @@ from pipeline.follow.table import SteeringTable
 from pipeline.wire.decode import decode
 from schemas.registry import STEERING_SITES
 
-#: Price of a class that has room nowhere.
-NOWHERE = -1
-
 
 class SiteStanding(NamedTuple):
     """A steering.sites record, as published; load_bps and price by class (lookup.CLASSES)."""

@@ -36,6 +36,8 @@ PASSED_REASONS = (
     Reason.ROUTE_DAMPED,
     Reason.PATH_LOSS,
 )
+#: Price of a class in a SiteLoad record that has room nowhere.
+NOWHERE = -1
 _CLASSES = 3
 _CHUNK = 8192
 #: Longest tail of a site's row: two ints, three optional longs, three shares and their frame.

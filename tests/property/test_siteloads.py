@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from pipeline.decide.assignment import CLASSES, NO_ROOM
 from pipeline.decide.shares import SiteLoad
-from pipeline.decide.siteloads import NOWHERE, SiteLoads, Standing, published_price
+from pipeline.decide.siteloads import SiteLoads, Standing, published_price
 from pipeline.decide.sites import Load
 from pipeline.wire.decode import decode
+from pipeline.wire.tables import NOWHERE
 
 SITES, SHIFT = 4, 100
 _BPS = st.integers(0, 2_000)
