@@ -31,6 +31,7 @@ from topologies.app import SESSION_TIMEOUT_S
 #: After a fault every cell must have published within this time: a session that ends, an election,
 #: a start, and on a machine that does other things as well. A cell that needs more stands still.
 RECOVERY_S = 120.0
+GIVEN_S = 20.0  # a session, a rebalance and a start, on a busy machine
 SNAPSHOT_EVERY = 10  # cuts, so that kills fall into them
 CUTS_AFTER = 2  # the first may have been under way when the fault struck
 FIRST_CUTS = 3
@@ -227,7 +228,7 @@ class Chaos:
         """Twice the same: the second time as soon as it was given cells."""
         worker = self.chance.choice(self.workers)
         self._kill(worker, restart_after_s=0.3)
-        await worker.says("given cells", 2 * SESSION_TIMEOUT_S)
+        await worker.says("given cells", GIVEN_S)
         await asyncio.sleep(self.chance.uniform(0, 0.3))
         self._kill(worker)
 
@@ -236,7 +237,7 @@ class Chaos:
         first, *others = self.chance.sample(self.workers, len(self.workers))
         self._kill(first, restart_after_s=2 * SESSION_TIMEOUT_S)
         listening = {
-            asyncio.create_task(worker.says("given cells", 2 * SESSION_TIMEOUT_S)): worker
+            asyncio.create_task(worker.says("given cells", GIVEN_S)): worker
             for worker in others
         }
         done, rest = await asyncio.wait(listening, return_when=asyncio.FIRST_COMPLETED)
@@ -268,7 +269,7 @@ class Chaos:
         """Two rebalances: one more worker for a while."""
         worker = self.worker("guest")
         await worker.start()
-        await worker.says("caught up", 2 * SESSION_TIMEOUT_S)
+        await worker.says("caught up", GIVEN_S)
         await asyncio.sleep(self.chance.uniform(0, 3))
         assert await worker.stop() == 0, "\n".join(worker.said()[-LAST_WORDS:])
 
