@@ -28,7 +28,6 @@ from pipeline.decide.assignment import (
     Problem,
     above_target,
     demand_kbps,
-    load_of,
 )
 from pipeline.decide.serving import I16
 from pipeline.state.keyindex import distinct
@@ -56,7 +55,9 @@ def part_way(
         return
     change = _Change(problem, new, differs)
     allowed = above_target(problem, load)
-    strained = above_target(problem, load_of(problem, problem.held)) > 0
+    held = load.copy()
+    change.reload(held, change.before)
+    strained = above_target(problem, held) > 0
     loses = change.after < change.before
     urgent = change.shift() * (TOTAL - step) < min_shift * TOTAL
     urgent[change.which[(change.before > 0) & (~change.eligible | strained[change.site])]] = True

@@ -12,7 +12,7 @@ Rejected: largest remainder, which rounds up at full sites; an integer programme
 ten-thousandth.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,10 +21,11 @@ from pipeline.decide.transport import (
     CLASSES,
     I64,
     TOTAL,
+    Bools,
     Transport,
     by_site,
     loads_of,
-    nearest_flow,
+    nearest_loads,
 )
 from pipeline.state.lpm import ragged
 
@@ -35,35 +36,59 @@ _PUSHES_MAX = 1000
 
 def shares_of(best: Optimum) -> I64:
     """Shares of each arc of `best.part` in ten-thousandths; each row's sum to 10,000."""
-    part, limits = best.part, _limits(best.part, best.flow)
+    part, flow = best.part, best.flow
+    load = loads_of(part, flow)
+    limits = _limits(part, load)
     reduced = part.cost + best.prices.node[part.node]
     least = np.minimum.reduceat(reduced, part.offsets[:-1])
-    cheapest = np.flatnonzero(reduced == np.repeat(least, np.diff(part.offsets)))
+    width = np.diff(part.offsets)
+    cheap = reduced == np.repeat(least, width)
+    several = np.add.reduceat(cheap, part.offsets[:-1], dtype=np.int64) > 1
+    free = np.repeat(several, width)
+    lone, arcs = np.flatnonzero(cheap & ~free), np.flatnonzero(cheap & free)
     shares = np.zeros(len(part.node), np.int64)
-    near = _Rounding.of(part.only(cheapest), reduced[cheapest], best.flow[cheapest], limits)
+    shares[lone] = TOTAL
+    near = _Rounding.of(_choices(part, several, arcs), reduced[arcs], flow[arcs], load, limits)
+    near.fixed[part.node[lone]] = True
+    near.largest = int((part.supply // TOTAL).max())
     near.fill()
     near.relieve()
-    shares[cheapest] = near.shares
+    shares[arcs] = near.shares
     if near.too_much():
-        flow = shares * np.repeat(near.unit, np.diff(part.offsets))
-        anywhere = _Rounding.of(part, reduced, flow, limits)
+        unit = np.repeat(part.supply // TOTAL, width)
+        anywhere = _Rounding.of(part, reduced, shares * unit, near.load, limits)
         anywhere.relieve()
-        anywhere.limit, anywhere.limit_site = _limits(part, nearest_flow(part))
+        anywhere.limit, anywhere.limit_site = _limits(part, nearest_loads(part))
         anywhere.relieve()
         shares = anywhere.shares
     return shares
 
 
-def _limits(part: Transport, flow: I64) -> tuple[I64, I64]:
-    """Of nodes and sites: their limit, or what `flow` puts above it."""
-    load = loads_of(part, flow)
+def _choices(part: Transport, several: Bools, arcs: I64) -> Transport:
+    """The rows `several` bool[R] alone, on these of their arcs."""
+    rows = np.flatnonzero(several)
+    return replace(
+        part,
+        offsets=np.searchsorted(arcs, np.append(part.offsets[rows], len(part.node))),
+        node=part.node[arcs],
+        cost=part.cost[arcs],
+        held=part.held[arcs],
+        key=part.key[rows],
+        supply=part.supply[rows],
+    )
+
+
+def _limits(part: Transport, load: I64) -> tuple[I64, I64]:
+    """Of nodes and sites: their limit, or what `load` is above it."""
     return np.maximum(load, part.room_class), np.maximum(by_site(load), part.room_site)
 
 
 @dataclass(slots=True)
 class _Rounding:
     """Shares of rows on the arcs of `part`, all of which they may use. `unit` int64[R]: a
-    ten-thousandth of a row; `load` is what the shares come to at each node, kept up with them."""
+    ten-thousandth of a row; `load` is what the shares come to at each node, kept up with them, with
+    that of rows that have no choice: `fixed` bool[S * 3] says where they are. `largest`: the
+    greatest unit of all."""
 
     part: Transport
     owner: I64
@@ -73,15 +98,20 @@ class _Rounding:
     load: I64
     limit: I64
     limit_site: I64
+    fixed: Bools
+    largest: int
 
     @classmethod
-    def of(cls, part: Transport, reduced: I64, flow: I64, limits: tuple[I64, I64]) -> "_Rounding":
-        """Every share rounded down."""
+    def of(
+        cls, part: Transport, reduced: I64, flow: I64, load: I64, limits: tuple[I64, I64]
+    ) -> "_Rounding":
+        """Every share rounded down. `load`: of `flow` and of what is not in `part`."""
         owner = np.repeat(np.arange(len(part.supply)), np.diff(part.offsets))
         unit = part.supply // TOTAL
         shares = flow // unit[owner]
-        load = loads_of(part, shares * unit[owner])
-        return cls(part, owner, unit, reduced, shares, load, *limits)
+        load = load - loads_of(part, flow - shares * unit[owner])
+        fixed, largest = np.zeros(len(load), np.bool_), int(unit.max(initial=0))
+        return cls(part, owner, unit, reduced, shares, load, *limits, fixed, largest)
 
     def room(self) -> I64:
         """What each node may still take; below 0 where it, or its site, has too much."""
@@ -94,24 +124,37 @@ class _Rounding:
         return bool(((self.room() < 0) & (self.load > 0)).any())
 
     def fill(self) -> None:
-        """Give away the ten-thousandths that are left of each row."""
-        left = TOTAL - np.add.reduceat(self.shares, self.part.offsets[:-1])
+        """Give away the ten-thousandths that are left of each row: one by one, each to the first
+        arc where it fits, or the first of all."""
+        part, first = self.part, self.part.offsets[:-1]
+        left = TOTAL - np.add.reduceat(self.shares, first)
         split = np.flatnonzero(left)
-        for row in split[np.argsort(self.part.key[split], kind="stable")].tolist():
-            for _ in range(int(left[row])):
-                self._place(row)
+        split = split[np.argsort(part.key[split], kind="stable")]
+        free = (self.limit - self.load).tolist()
+        free_site = (self.limit_site - by_site(self.load)).tolist()
+        given = []
+        columns = (part.offsets[split], part.offsets[split + 1], self.unit[split], left[split])
+        for start, end, unit, ones in zip(*(column.tolist() for column in columns), strict=True):
+            nodes = part.node[start:end].tolist()
+            for _ in range(ones):
+                fits = (
+                    at
+                    for at, node in enumerate(nodes)
+                    if free[node] >= unit and free_site[node // CLASSES] >= unit
+                )
+                at = next(fits, 0)
+                free[nodes[at]] -= unit
+                free_site[nodes[at] // CLASSES] -= unit
+                given.append(start + at)
+        arcs = np.array(given, np.int64)
+        np.add.at(self.shares, arcs, 1)
+        np.add.at(self.load, part.node[arcs], self.unit[self.owner[arcs]])
 
     def relieve(self) -> None:
         """Move what is too much, as far as it goes."""
         for _ in range(_PUSHES_MAX):
             if not self._push():
                 break
-
-    def _place(self, row: int) -> None:
-        """Put one ten-thousandth of a row to an arc where it fits, if there is one."""
-        first, end = self.part.offsets[row : row + 2].tolist()
-        fits = self.room()[self.part.node[first:end]] >= self.unit[row]
-        self._give(first + int(np.argmax(fits)), 1)
 
     def _push(self) -> bool:
         """Move something from a node that has too much one hop towards room; whether any could."""
@@ -148,13 +191,13 @@ class _Rounding:
     def _hops(self, room: I64) -> I64:
         """Of each node: through how many others what comes in has to be passed on."""
         part, far = self.part, np.int64(_FAR)
-        hops = np.where(room >= self.unit.max(), 0, far)
-        class_full = self.limit - self.load < self.unit.max()
+        hops = np.where(room >= self.largest, 0, far)
+        class_full = self.limit - self.load < self.largest
         carrying = np.flatnonzero(self.shares > 0)
         node, owner = part.node[carrying], self.owner[carrying]
         for _ in range(len(room)):
             least = np.minimum.reduceat(hops[part.node], part.offsets[:-1])
-            leave = np.full(len(room), far)
+            leave = np.where(self.fixed, hops + 1, far)
             np.minimum.at(leave, node, least[owner] + 1)
             any_class = np.repeat(leave.reshape(-1, CLASSES).min(axis=1), CLASSES)
             found = np.minimum(hops, np.where(class_full, leave, any_class))
