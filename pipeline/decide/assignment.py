@@ -311,9 +311,15 @@ def _moved(problem: Problem, ledger: Ledger, home: I64) -> tuple[Bools, Bools]:
     """Which sites gave demand away, and which took some."""
     spilled = np.zeros(len(problem.site_bps), np.bool_)
     taking = spilled.copy()
-    entry, klass = places(ledger.shares)
-    owner = problem.owner[entry]
-    away = (home[owner, klass] != entry) & (ledger.demand[owner, klass] > 0)
-    spilled[problem.site[home[owner[away], klass[away]]]] = True
-    taking[problem.site[entry[away]]] = True
+    group, klass = places((home >= 0) & (ledger.demand > 0))
+    nearest_place = home[group, klass] * CLASSES + klass
+    away = np.flatnonzero(ledger.shares.reshape(-1)[nearest_place] != TOTAL)
+    group, klass, nearest_place = group[away], klass[away], nearest_place[away]
+    spilled[problem.site[nearest_place // CLASSES]] = True
+    first = problem.offsets[group]
+    count = problem.offsets[group + 1] - first
+    entry = ragged(first, count)
+    place = entry * CLASSES + np.repeat(klass, count)
+    takes = (ledger.shares.reshape(-1)[place] > 0) & (place != np.repeat(nearest_place, count))
+    taking[problem.site[entry[takes]]] = True
     return spilled, taking

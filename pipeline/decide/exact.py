@@ -88,7 +88,7 @@ class Optimum:
 def optimum(whole: Rows, guess: I64 | None = None) -> Optimum | None:
     """The optimum, or None where the solver's iterations did not suffice. `guess` int64[S * 3]:
     prices that may be about right; they say where to look first."""
-    home, load = whole.home, nearest_loads(whole)
+    solver, home, load = Solver(), whole.home, nearest_loads(whole)
     inside = _overloaded(whole, load)
     if guess is not None:
         inside |= guess > 0
@@ -96,18 +96,18 @@ def optimum(whole: Rows, guess: I64 | None = None) -> Optimum | None:
         rows = np.flatnonzero(inside[home])
         part, arcs = _rows_of(whole, rows, load)
         big = overflow_cost(part)
-        prices = _prices(part, big, guess)
+        prices = _prices(solver, part, big, guess)
         if prices is None:
             return None
         inside |= prices.node > 0
         if np.count_nonzero(inside[home]) == len(rows):
             break
         guess = prices.node
-    flow = _choice(part, big, prices)
+    flow = _choice(solver, part, big, prices)
     return None if flow is None else Optimum(arcs, part, flow, prices)
 
 
-def _prices(part: Transport, big: int, guess: I64 | None) -> Prices | None:
+def _prices(solver: Solver, part: Transport, big: int, guess: I64 | None) -> Prices | None:
     """The prices of a part: over the arcs that may be worth it by the prices guessed, and those
     that turn out to be cheaper; over all of them without a guess, or after some that were wrong."""
     worth = np.ones(len(part.node), np.bool_)
@@ -118,7 +118,7 @@ def _prices(part: Transport, big: int, guess: I64 | None) -> Prices | None:
             worth[:] = True
         arcs = np.flatnonzero(worth)
         moves = Moves.of(part.only(arcs), big)
-        found = _solved(moves, moves.programme())
+        found = _solved(solver, moves, moves.programme())
         if found is None:
             return None
         flow = np.zeros(len(part.node), np.int64)
@@ -133,11 +133,11 @@ def _prices(part: Transport, big: int, guess: I64 | None) -> Prices | None:
     return None
 
 
-def _choice(part: Transport, big: int, prices: Prices) -> I64 | None:
+def _choice(solver: Solver, part: Transport, big: int, prices: Prices) -> I64 | None:
     """The one optimum that ties are broken for, given the prices of them all."""
     arcs = np.flatnonzero(_cheap(part, prices.node))
     moves = Moves.tied(part.only(arcs), big)
-    found = _solved(moves, moves.ties(prices))
+    found = _solved(solver, moves, moves.ties(prices))
     if found is None:
         return None
     flow = np.zeros(len(part.node), np.int64)
@@ -154,9 +154,9 @@ def _cheap(part: Transport, price: I64) -> Bools:
     return cheap
 
 
-def _solved(moves: Moves, programme: Programme) -> I64 | None:
+def _solved(solver: Solver, moves: Moves, programme: Programme) -> I64 | None:
     """The flow on the arcs of the programme's part; None where iterations did not suffice."""
-    found = Solver(programme, WORK_MAX // (len(moves.arc) + 1)).solve()
+    found = solver.solve(programme, WORK_MAX // (len(moves.arc) + 1))
     return None if found is None else moves.flow(found)
 
 

@@ -56,21 +56,16 @@ class SilentHighs(highspy.Highs):  # type: ignore[misc]  # it has no types
 
 
 class Solver:
-    """One programme."""
+    """Solves one programme after the other. (To make a HiGHS takes as long as to fill it.)"""
 
-    def __init__(self, asked: Programme, iterations_max: int) -> None:
-        finite = asked.upper[np.isfinite(asked.upper)]
-        largest = int(finite.max(initial=1.0))
-        self._unit = float(1 << max(largest.bit_length() - AMOUNT_BITS, 0))
+    def __init__(self) -> None:
         self._highs = SilentHighs()
         for name, value in _OPTIONS.items():
             self._highs.setOptionValue(name, value)
-        self._highs.setOptionValue("simplex_iteration_limit", iterations_max)
-        self._pass(asked)
 
-    def _pass(self, asked: Programme) -> None:
+    def _pass(self, asked: Programme, unit: float) -> None:
         """Hand over the programme as arrays (as a HighsLp it takes ten times as long)."""
-        unit, columns = self._unit, len(asked.cost)
+        columns = len(asked.cost)
         self._highs.passModel(
             columns,
             len(asked.low),
@@ -89,16 +84,17 @@ class Solver:
             np.zeros(columns, np.int32),  # no variable must be an integer
         )
 
-    def solve(self) -> I64 | None:
-        """An optimal vertex, rounded to integers; None where the iterations did not suffice."""
+    def solve(self, asked: Programme, iterations_max: int) -> I64 | None:
+        """An optimal vertex, rounded to integers; None where the iterations did not suffice. It
+        begins at the slack basis, whatever was solved before."""
+        finite = asked.upper[np.isfinite(asked.upper)]
+        largest = int(finite.max(initial=1.0))
+        unit = float(1 << max(largest.bit_length() - AMOUNT_BITS, 0))
+        self._highs.setOptionValue("simplex_iteration_limit", iterations_max)
+        self._pass(asked, unit)
         self._highs.run()
         if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
             return None
         values = np.asarray(self._highs.getSolution().col_value, np.float64)
-        found: I64 = np.rint(values * self._unit).astype(np.int64)
+        found: I64 = np.rint(values * unit).astype(np.int64)
         return found
-
-    @property
-    def iterations(self) -> int:
-        """Of the last solution."""
-        return int(self._highs.getInfo().simplex_iteration_count)

@@ -270,7 +270,7 @@ class _Part:
             site=groups.site[entries],
             cost=groups.cost[entries],
             group=groups.group[slots],
-            demand_bps=groups.demand_bps[slots],
+            demand_bps=groups.demand_bps.take(slots, axis=0),
             eligible=now.eligible,
             resort=now.resort,
             site_bps=now.site_bps,
@@ -278,7 +278,7 @@ class _Part:
             cap=caps,
             target=target,
             other_load=np.zeros((len(now.site_bps), CLASSES), np.int64),
-            held=groups.shares[entries],
+            held=groups.shares.take(entries, axis=0),  # an index takes four times as long
         )
         return cls(slots, entries, problem)
 

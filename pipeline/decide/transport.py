@@ -6,7 +6,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.state.keyindex import distinct
 from pipeline.state.lpm import ragged
 
 CLASSES = 3
@@ -128,5 +127,7 @@ def overflow_cost(part: Transport) -> int:
     """More than any chain of moves: it passes each node and site that may fill up once."""
     first = part.cost[part.offsets[:-1]]
     span = int((part.cost[part.offsets[1:] - 1] - first).max(initial=0))
-    nodes = distinct(part.node)
-    return (len(nodes) + len(distinct(nodes // CLASSES)) + 2) * (span + 1)
+    known = np.zeros(len(part.room_class), np.bool_)
+    known[part.node] = True
+    sites = known.reshape(-1, CLASSES).any(axis=1)
+    return (int(known.sum()) + int(sites.sum()) + 2) * (span + 1)
