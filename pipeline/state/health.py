@@ -55,6 +55,9 @@ REASONS: tuple[Reason, ...] = tuple(Reason)
 CODE: dict[Reason, int] = {reason: code for code, reason in enumerate(REASONS)}
 
 
+_ALL = slice(None)
+
+
 class ApplianceState(IntEnum):
     """What the plane makes of an appliance; `Health.state` holds the numbers."""
 
@@ -234,12 +237,13 @@ class Health:
         older = news["at_ms"] < last
         account.note(Noted.DUPLICATE, int(again.sum()))
         account.note(Noted.REORDERED, int(older.sum()))
-        news = {name: column[~(again | older)] for name, column in news.items()}
+        if (told := again | older).any():
+            news = {name: column[~told] for name, column in news.items()}
         self._failures(news)
         rows = news["row"]
         for column in _REPORTED:
             getattr(self, column)[rows] = news[column]
-        capacity = np.maximum(self.trusted_capacity_bps(fleet)[rows], 1)
+        capacity = np.maximum(self.trusted_capacity_bps(fleet, rows), 1)
         measured = np.minimum(news["egress_bps"] / capacity, UTILISATION_MAX)
         busiest = np.maximum(measured, np.maximum(news["disk"], news["cpu"]))
         first = self.heard_ms[rows] == 0
@@ -256,10 +260,11 @@ class Health:
         self.last_at_ms[rows] = news["at_ms"]
         self.heard_ms[rows] = now_ms
 
-    def trusted_capacity_bps(self, fleet: Fleet) -> Int64:
-        """int64[n]: the lesser of what inventory and appliance say; a reported 0 says nothing."""
-        known = fleet.appliance_capacity_bps
-        return np.where(self.capacity_bps > 0, np.minimum(self.capacity_bps, known), known)
+    def trusted_capacity_bps(self, fleet: Fleet, rows: Int64 | slice = _ALL) -> Int64:
+        """int64[n]: the lesser of what inventory and appliance say, of all or of `rows`; a reported
+        0 says nothing."""
+        known, told = fleet.appliance_capacity_bps[rows], self.capacity_bps[rows]
+        return np.where(told > 0, np.minimum(told, known), known)
 
     def penalty_at(self, now_ms: int, config: SteeringConfig) -> Int64:
         """int64[n]: the penalties as of `now_ms`."""

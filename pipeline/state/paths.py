@@ -25,7 +25,7 @@ from pipeline.reasons import Noted, Refusal
 from pipeline.state import screens
 from pipeline.state.codec import Packed, pack, unpack, within
 from pipeline.state.fleet import Fleet
-from pipeline.state.ids import Bool, Int32, Int64, UInt64, grown, rounds
+from pipeline.state.ids import Bool, Int32, Int64, UInt64, rounds
 from pipeline.state.keyindex import KeyIndex
 from pipeline.state.lpm import Prefixes
 from pipeline.wire.address import masks, prefix_columns
@@ -89,6 +89,7 @@ class Paths:
         self._index = KeyIndex(np.uint64, np.uint64, np.uint64)
         self._prefixes = KeyIndex(np.uint64, np.uint64, np.uint64)
         self._prefix: Int32 = np.empty(0, dtype=np.int32)  # of each row, by number
+        self._room: dict[str, npt.NDArray[Any]] = {}  # what the columns stand at the head of
         self._compacted_ms = 0
 
     def __len__(self) -> int:
@@ -207,15 +208,22 @@ class Paths:
     def _number_new(self) -> None:
         """Number those of rows that have none yet."""
         new = slice(len(self._prefix), len(self))
-        keys = (self.hi[new], self.lo[new], self.length[new].astype(np.uint64))
+        keys = self.hi[new], self.lo[new], self.site_and_length[new] & np.uint64(0xFF)
         self._prefix = np.concatenate([self._prefix, self._prefixes.intern(*keys)])
 
     def _grow(self) -> bool:
-        """Bring every column to the length of the index; whether there are new rows."""
-        if len(self.step) == len(self):
+        """Bring every column to the length of the index; whether there are new rows. Some come with
+        almost every cut, so there is room for a quarter more."""
+        size = len(self)
+        if len(self.step) == size:
             return False
-        for column, fill in _COLUMNS.items():
-            setattr(self, column, grown(getattr(self, column), len(self), fill))
+        for name, fill in _COLUMNS.items():
+            column, room = getattr(self, name), self._room.get(name)
+            if room is None or column.base is not room or len(room) < size:
+                room = np.full(size + size // 4, fill, column.dtype)
+                room[: len(column)] = column
+                self._room[name] = room
+            setattr(self, name, room[:size])
         self._number_new()
         return True
 

@@ -15,7 +15,7 @@ from pipeline.wire.address import halves
 
 #: What a stall kept from a play counts for so much of it: more is no report of a heartbeat's time.
 STALL_MAX_MS = 60_000
-FAILOVER = 5  # of PlayEventKind
+FAILOVER = "FAILOVER"  # of PlayEventKind
 _U64 = np.uint64
 # A key: region from bit 49 up; bit 48 for IPv4; below it the block's bits.
 _REGION, _V4, _BLOCK_BITS = _U64(49), _U64(1) << _U64(48), (_U64(1) << _U64(48)) - _U64(1)
@@ -37,7 +37,7 @@ class PlayRows(NamedTuple):
 def play_rows(frame: pl.DataFrame, kept: Bool | slice, fleet: Fleet) -> PlayRows:
     """The rows `kept` of a frame of PlayEvent."""
     row = fleet.appliances.index(frame.get_column("appliance"))[kept]
-    left = frame.get_column("event").to_physical().to_numpy()[kept] == FAILOVER
+    left = (frame.get_column("event") == FAILOVER).to_numpy()[kept]
     received, at_ms = (frame.get_column(name).to_numpy()[kept] for name in ("bytes", "at_ms"))
     return PlayRows(row, left, received, wanted_bytes(frame)[kept], at_ms)
 

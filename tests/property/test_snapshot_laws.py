@@ -137,7 +137,8 @@ def test_what_is_remembered_of_pieces_is_what_they_are(monkeypatch: pytest.Monke
 MADE_AGAIN = {
     *("KeyIndex._digests", "Rankings._digests", "Inheritance._digests", "ServedGroups._digests"),
     *(
-        "Ids._table",
+        "Ids._slots",
+        "Ids._names",
         "Ids._texts",
         "KeyIndex._slots",
         "Routes._next",
@@ -157,6 +158,7 @@ MADE_AGAIN = {
         "Demand._level",
         "Demand._waiting",
         "Paths._prefixes",
+        "Paths._room",
     ),
 }
 #: Dictionaries whose order nobody sees.

@@ -1,9 +1,11 @@
 """The inventory section: references in any order, one outcome for every bad record."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from pipeline.reasons import Noted, Refusal
+from pipeline.state import ids as state_ids
 from pipeline.state.fleet import Fleet
 from pipeline.state.ids import Ids
 from pipeline.wire.rows import Account
@@ -209,3 +211,18 @@ def test_ids_are_dense_stable_and_found_in_columns() -> None:
     assert ids.index(names.get_column("appliance")).dtype == np.int32
     assert Ids().index(names.get_column("appliance")).tolist() == [-1, -1]
     assert (ids.get("a"), ids.get("none"), len(ids)) == (1, -1, 3)
+
+
+def test_ids_of_a_long_column_are_those_of_a_dictionary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_ids, "_SPARE", 1)  # two of three names share their slot
+    names = [f"appliance-{number}" for number in range(3000)]
+    ids = Ids.of(names[:2000])
+    asked = np.random.default_rng(2).integers(0, len(names), 5000).tolist()
+    column = pl.Series([names[at] for at in asked], dtype=pl.String)
+    assert ids.index(column).tolist() == [at if at < 2000 else -1 for at in asked]
+    ids.add_all(names)
+    assert ids.index(column).tolist() == asked
+    assert ids.index(column).dtype == np.int32
+    with_none = pl.Series([*column.to_list(), None], dtype=pl.String)
+    assert ids.index(with_none).tolist() == [*asked, -1]
+    assert Ids().index(column).tolist() == [-1] * len(asked)

@@ -167,12 +167,16 @@ def test_rounds_keep_the_order_of_each_id_and_leave_out_the_oldest() -> None:
     ids = np.array([5, 7, 5, 5, 7, 9], dtype=np.int32)
     parts, left_out = rounds(ids, 10)
     assert [ids[part].tolist() for part in parts] == [[5, 7, 9], [5, 7], [5]]
-    assert [sorted(part.tolist()) for part in parts] == [[0, 1, 5], [2, 4], [3]]
+    every = np.arange(len(ids))
+    assert [sorted(every[part].tolist()) for part in parts] == [[0, 1, 5], [2, 4], [3]]
     assert left_out.tolist() == []
     parts, left_out = rounds(ids, 2)
-    assert [sorted(part.tolist()) for part in parts] == [[1, 2, 5], [3, 4]]
+    assert [sorted(every[part].tolist()) for part in parts] == [[1, 2, 5], [3, 4]]
     assert left_out.tolist() == [0]
     assert rounds(ids[:0], 2)[0] == []
+    parts, left_out = rounds(ids[[3, 1, 5]], 2)  # each once: all of them, as they are
+    assert [ids[[3, 1, 5]][part].tolist() for part in parts] == [[5, 7, 9]]
+    assert left_out.tolist() == []
 
 
 def test_a_topic_without_reports_changes_nothing() -> None:
