@@ -26,6 +26,7 @@ from pipeline.state.codec import Digests, Grown
 
 Ids32 = npt.NDArray[np.int32]
 Column = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
 
 _EMPTY = -1
 #: So few keys look at so many slots in a round.
@@ -106,16 +107,21 @@ class KeyIndex:
             self._probe(part, self._home(part), out[block])
         return out
 
-    def intern(self, *keys: Column) -> Ids32:
-        """The ids of equally long key columns; unknown keys get the next ones, in order."""
-        out = np.empty(len(keys[0]), dtype=np.int32)
+    def intern(self, *keys: Column, where: Mask | None = None) -> Ids32:
+        """The ids of equally long key columns; unknown keys get the next ones, in order: all, or
+        those of the rows `where` alone, and the others stay -1."""
+        out, known = np.empty(len(keys[0]), dtype=np.int32), self._count
         for start in range(0, len(out), _BLOCK):
             block = slice(start, start + _BLOCK)
             part, found = [column[block] for column in keys], out[block]
             at = self._probe(part, self._home(part), found)
-            fresh = (found == _EMPTY).nonzero()[0]
+            unknown = found == _EMPTY
+            fresh = (unknown if where is None else unknown & where[block]).nonzero()[0]
             if len(fresh):
                 found[fresh] = self._insert([column[fresh] for column in part], at[fresh])
+        if where is not None and self._count > known:  # some may be known by now
+            late = (out == _EMPTY).nonzero()[0]
+            out[late] = self.find(*(column[late] for column in keys))
         return out
 
     def _probe(self, keys: list[Column], home: Column, out: Ids32) -> Column:

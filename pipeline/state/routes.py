@@ -221,29 +221,21 @@ class Routes:
 
     def _row_ids(self, batch: Batch) -> Int64:
         """The row of each of the batch's routes; withdrawals make none: -1 where it is unknown."""
-        says = batch.announce
-        row = np.full(len(batch), NONE, dtype=np.int64)
+        says, row = batch.announce, np.full(len(batch), NONE, dtype=np.int64)
         source = (batch.session.astype(np.uint64) << _HALF) | batch.path_id.astype(np.uint64)
-        hi, lo, length = batch.prefixes
-        for which, create in ((np.flatnonzero(says), True), (np.flatnonzero(~says), False)):
-            if not len(which):
-                continue
-            prefix_key = (hi[which], lo[which], length[which])
-            index, sources = self.prefixes, self._sources
-            prefix = index.intern(*prefix_key) if create else index.find(*prefix_key)
-            origin = sources.intern(source[which]) if create else sources.find(source[which])
-            key = (prefix.astype(np.uint64) << _HALF) | origin.astype(np.uint64)
-            if create:
-                row[which] = self._keys.intern(key)
-            else:
-                known = (prefix != NONE) & (origin != NONE)
-                row[which[known]] = self._keys.find(key[known])
+        prefix = self.prefixes.intern(*batch.prefixes, where=says)
+        origin = self._sources.intern(source, where=says)
+        known = np.flatnonzero((prefix != NONE) & (origin != NONE))
+        key = (prefix[known].astype(np.uint64) << _HALF) | origin[known].astype(np.uint64)
+        row[known] = self._keys.intern(key, where=says[known])
         self._link()
         return row
 
     def _link(self) -> None:
         """Hang the new rows into the chains of their prefixes."""
         start, stop = self._linked, len(self._keys)
+        if start == stop:
+            return
         self._attribute = grown(self._attribute, stop)
         self._next = grown(self._next, stop)
         self._head = grown(self._head, len(self.prefixes), NONE)

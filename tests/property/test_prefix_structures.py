@@ -40,6 +40,27 @@ def test_an_index_numbers_keys_as_a_dict_would(
         assert index.find(*columns(keys)).tolist() == [known.get(key, -1) for key in keys]
 
 
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=40), max_size=5),
+    st.sampled_from([1, 7, 1 << 15]),
+)
+def test_an_index_numbers_some_of_the_keys_it_is_given_and_finds_the_others(
+    batches: list[list[tuple[int, bool]]], block: int
+) -> None:
+    """Also those that the same batch brought, wherever they stand in it."""
+    index, known = KeyIndex(np.uint64), dict[int, int]()
+    with patch.object(keyindex, "_BLOCK", block):
+        for batch in batches:
+            for key, new in batch:
+                if new:
+                    known.setdefault(key, len(known))
+            keys = np.array([key for key, _ in batch], np.uint64)
+            where = np.array([new for _, new in batch], np.bool_)
+            expected = [known.get(key, -1) for key, _ in batch]
+            assert index.intern(keys, where=where).tolist() == expected
+            assert len(index) == len(known)
+
+
 def test_an_index_of_many_keys_grows_and_keeps_their_numbers() -> None:
     keys = np.random.default_rng(3).integers(0, 150_000, 400_000).astype(np.uint64)
     index = KeyIndex(np.uint64)
