@@ -245,9 +245,10 @@ def _tell_loads(cell: Cell, config: SteeringConfig) -> list[Record]:
     news, gone = cell.loads.take(now, config.assignment.min_shift)
     names = fleet.sites.names
     regions = [fleet.regions.names[region] for region in fleet.site_region.tolist()]
-    records = [ledger.set_load(*one) for one in cell.loads.records(news, names, regions)]
-    records += [ledger.drop_load(names[site]) for site in gone.tolist()]
-    return [one for some in records for one in some]
+    records = ledger.set_loads(cell.loads.records(news, names, regions))
+    for site in gone.tolist():
+        records += ledger.drop_load(names[site])
+    return records
 
 
 def _exchange(

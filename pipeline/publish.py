@@ -5,7 +5,7 @@ that to know: the bytes of a site's weights, a hash per group, and of a million 
 arrays. The table hash (L4) is kept up by subtracting what a changed record was and adding what it
 is."""
 
-from collections.abc import Collection, Iterator, Mapping, Sized
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from pipeline.decide.assignment import I64, U64
 from pipeline.decide.serving import ENTRY, U8, ServedGroups
 from pipeline.effects import Block, Record
 from pipeline.state.codec import Packed, blobs, blobs_of, pack, unpack, within
-from pipeline.wire.tablehash import MODULUS, record_hash
+from pipeline.wire.tablehash import MODULUS, record_hash, records_hash
 from pipeline.wire.tables import (
     GroupColumns,
     block_hash,
@@ -160,30 +160,31 @@ class Ledger:
     def group_count(self) -> int:
         return sum(map(len, self.groups.values()))
 
-    def set_weights(self, site: str, value: bytes) -> list[Record]:
-        """One site's weights, unless they are what is published."""
-        return self._set(LB_WEIGHTS.name, self.weights, site, value)
+    def set_weights(self, weights: Iterable[tuple[str, bytes]]) -> list[Record]:
+        """The weights of (distinct) sites, unless they are what is published."""
+        return self._set(LB_WEIGHTS.name, self.weights, weights)
 
     def drop_weights(self, site: str) -> list[Record]:
         """The tombstone of a site, unless it is not published or is the last one (L7)."""
         return self._drop(LB_WEIGHTS.name, self.weights, site)
 
-    def set_load(self, site: str, value: bytes) -> list[Record]:
-        """How one site stands, unless that is what is published."""
-        return self._set(STEERING_SITES.name, self.loads, site, value)
+    def set_loads(self, loads: Iterable[tuple[str, bytes]]) -> list[Record]:
+        """How (distinct) sites stand, unless that is what is published."""
+        return self._set(STEERING_SITES.name, self.loads, loads)
 
     def drop_load(self, site: str) -> list[Record]:
         """The tombstone of a site, unless it is not published or is the last one (L7)."""
         return self._drop(STEERING_SITES.name, self.loads, site)
 
-    def _set(self, topic: str, held: dict[bytes, bytes], site: str, value: bytes) -> list[Record]:
-        key = site.encode()
-        old = held.get(key)
-        if old == value:
-            return []
-        self._swap(record_hash(key, old) if old is not None else 0, record_hash(key, value))
-        held[key] = value
-        return [Record(topic, key, value)]
+    def _set(
+        self, topic: str, held: dict[bytes, bytes], values: Iterable[tuple[str, bytes]]
+    ) -> list[Record]:
+        named = ((site.encode(), value) for site, value in values)
+        news = {key: value for key, value in named if held.get(key) != value}
+        old = {key: held[key] for key in news if key in held}
+        self._swap(records_hash(old, old.values()), records_hash(news, news.values()))
+        held |= news
+        return [Record(topic, key, value) for key, value in news.items()]
 
     def _drop(self, topic: str, held: dict[bytes, bytes], site: str) -> list[Record]:
         key = site.encode()
@@ -222,16 +223,13 @@ class Ledger:
             return []
         slots = np.flatnonzero(groups.dirty & groups.alive)
         groups.dirty[:] = False
-        records, hashes = [], []
-        old = groups.record_hash[slots].tolist()
-        for (key, value), before in zip(_encoded(region, groups, slots, names), old, strict=True):
-            after = record_hash(key, value)
-            hashes.append(after)
-            if after != before:
-                records.append(Record(STEERING_GROUPS.name, key, value))
-        self._swap(sum(old), sum(hashes))
-        groups.record_hash[slots] = np.array(hashes, np.uint64)
-        return records
+        encoded = list(_encoded(region, groups, slots, names))
+        old = groups.record_hash[slots]
+        hashes = np.array([record_hash(*one) for one in encoded], np.uint64)
+        self._swap(sum(old.tolist()), sum(hashes.tolist()))
+        groups.record_hash[slots] = hashes
+        news = np.flatnonzero(hashes != old).tolist()
+        return [Record(STEERING_GROUPS.name, *encoded[at]) for at in news]
 
     def drop_groups(self, region: str, died: U64) -> list[Record]:
         """Tombstones of groups; call it before they leave `groups`."""

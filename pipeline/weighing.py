@@ -56,10 +56,10 @@ def weigh(
         turn=None if cut.cause is Cause.URGENT else cut.number,
     )
     verdicts += cell.sites.weighed(fleet.sites.names, found)
-    records = []
-    for one, value in zip(found, _site_weights(cell, found, members.withdrawn), strict=True):
-        records += cell.ledger.set_weights(fleet.sites.names[one.site], value)
-        cell._weighed_sites.add(one.site)
+    names = [fleet.sites.names[one.site] for one in found]
+    values = _site_weights(cell, found, members.withdrawn)
+    records = cell.ledger.set_weights(zip(names, values, strict=True))
+    cell._weighed_sites.update(one.site for one in found)
     for site in sorted(cell._weighed_sites - cell._weigher.sites()):
         if dropped := cell.ledger.drop_weights(fleet.sites.names[site]):
             records += dropped

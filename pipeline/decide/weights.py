@@ -154,12 +154,15 @@ class Weigher:
     def _balance(self, asked: Members, marked: I32, turn: int) -> Bools:
         """Take over what appliances lean by now at the sites whose turn it is; whose changed. Not
         where a state has just changed: of who fails only its own share moves in that cut (L6)."""
-        lean = leans(asked.site, asked.usable_bps, asked.load, self._weight, self._lean)
-        stirred = np.zeros(int(asked.site.max(initial=-1)) + 2, np.bool_)  # one more for site -1
-        stirred[marked] = True
-        changed: Bools = (lean != self._lean) & ~stirred[asked.site]
-        changed &= asked.site % TURNS == turn % TURNS
-        self._lean[changed] = lean[changed]
+        sites = np.append(np.arange(asked.site.max(initial=-1) + 1), -1)
+        looked = sites % TURNS == turn % TURNS
+        looked[marked] = False
+        changed: Bools = looked[asked.site]
+        rows, before = np.flatnonzero(changed), self._lean
+        where, usable_bps, load = asked.site[rows], asked.usable_bps[rows], asked.load[rows]
+        lean = leans(where, usable_bps, load, self._weight[rows], before[rows])
+        changed[rows] = lean != before[rows]
+        self._lean[rows] = lean
         return changed
 
     def _regroup(self, asked: Members) -> None:

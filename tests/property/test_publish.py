@@ -88,7 +88,7 @@ def play(steps: list) -> tuple[Ledger, Topics]:
         ledger.groups[region] = ServedGroups()
     for what, *rest in steps:
         if what == "weights":
-            topics.take(ledger.set_weights(*rest))
+            topics.take(ledger.set_weights([tuple(rest)]))
         elif what == "unweigh":
             topics.take(ledger.drop_weights(*rest))
         elif what == "prefixes":
