@@ -54,6 +54,7 @@ class Log:
     cuts: list[Cut] = field(default_factory=list)
     now_ms: int = START_MS
     config_hash: str = field(default_factory=SteeringConfig().hash)
+    partition: int = 0
 
     def put(self, topic: str, key: str, name: str, record: dict) -> None:
         self.raw(topic, key.encode(), encode(name, record))
@@ -67,7 +68,7 @@ class Log:
         ends = {topic: len(values) for topic, values in self.values.items()}
         number = len(self.cuts) + 1
         told = (self.now_ms, cause, ends, self.config_hash, CODE_VERSION)
-        self.cuts.append(Cut(0, number, 1, "test", *told))
+        self.cuts.append(Cut(self.partition, number, 1, "test", *told))
 
     # -- what publishers say
 

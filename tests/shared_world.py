@@ -20,7 +20,7 @@ from schemas.registry import CAPACITY_PRICES
 from tests.cell_world import GBPS, Log, read
 
 REGIONS = ("eu", "us", "ap")
-PARTITIONS = 64
+PARTITIONS = 8
 SHARED = "x"
 NETS = 12
 
@@ -36,7 +36,7 @@ class SharedCell:
     parts: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.partition = partition_of(self.region, PARTITIONS)
+        self.partition = self.log.partition = partition_of(self.region, PARTITIONS)
         self.cell = Cell(self.partition, PARTITIONS)
         self._taken = dict.fromkeys(self.log.values, 0)
 

@@ -19,6 +19,9 @@ from pipeline.wire.encode import encode
 from schemas.partition import partition_of
 from schemas.registry import CAPACITY_PRICES
 
+#: A record for another cell, and its partition.
+Word = tuple[int, Record]
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -74,7 +77,7 @@ class Exchange:
         self._fleet, self._sharing, self._planned = fleet, sharing, planned
         self._partitions, self._cut, self._now_ms = partitions, cut.number, cut.at_ms
         self._again = cut.cause is Cause.TAKEOVER
-        self.records: list[tuple[int, Record]] = []
+        self.records: list[Word] = []
         self.verdicts: list[VerdictRow] = []
 
     def take(self, whole_bps: I64, min_shift: int) -> None:
@@ -108,8 +111,7 @@ class Exchange:
             before = given.get(region, Grant(0, TOTAL if region == regions[0] else 0))
             new = grant.share != before.share
             if region != regions[0] and (new or (self._again and grant.cut)):
-                fields = {"cut": grant.cut, "share": grant.share}
-                self._send("CapacityGrant", name, regions[0], region, fields)
+                self._send("CapacityGrant", name, regions[0], region, grant._asdict())
             if not new:
                 continue
             price = claims[region].price if region in claims else int(self._planned.price[site])
@@ -137,11 +139,8 @@ class Exchange:
         self._send("CapacityClaim", name, mine, home, claim._asdict())
 
     def _send(self, record: str, site: str, region: str, to: str, fields: dict[str, int]) -> None:
-        names = {"site": site, "region": region, "to": to, "at_ms": self._now_ms}
-        key = f"{site}|{region}|{to}".encode()
-        value = encode(record, {**names, **fields})
-        where = partition_of(to, self._partitions)
-        self.records.append((where, Record(CAPACITY_PRICES.name, key, value)))
+        names = (site, region, to)
+        self.records.append(_word(record, names, fields, self._now_ms, self._partitions))
 
     def _tell(
         self, site: str, region: str, before: int, after: int, want_bps: int, price: int
@@ -150,6 +149,30 @@ class Exchange:
         detail += ", no room anywhere" if price == NO_ROOM else f", price {price}" if price else ""
         states = (f"{region} {before / 100:g} %", f"{region} {after / 100:g} %")
         self.verdicts.append(VerdictRow("site", site, *states, Reason.DIVIDED, detail))
+
+
+def standing(fleet: Fleet, sharing: Sharing, partitions: int, at_ms: int) -> list[Word]:
+    """All that stands of what a cell has told others, said once more at `at_ms`."""
+    words = [
+        _word("CapacityClaim", names, claim._asdict(), at_ms, partitions)
+        for names, claim in sorted(sharing.told.items())
+    ]
+    for (name, region), grant in sorted(sharing.given.items()):
+        regions = fleet.site_regions.get(fleet.sites.get(name), ())
+        if grant.cut and region in regions[1:]:
+            names = (name, regions[0], region)
+            words.append(_word("CapacityGrant", names, grant._asdict(), at_ms, partitions))
+    return words
+
+
+def _word(
+    record: str, names: tuple[str, ...], fields: dict[str, int], at_ms: int, partitions: int
+) -> Word:
+    """`names`: the site, the region that speaks and the one that is told."""
+    site, region, to = names
+    told = {"site": site, "region": region, "to": to, "at_ms": at_ms, **fields}
+    written = Record(CAPACITY_PRICES.name, "|".join(names).encode(), encode(record, told))
+    return partition_of(to, partitions), written
 
 
 def _region(fleet: Fleet, site: int) -> str:

@@ -1,9 +1,10 @@
 """Replay into isolated topics: what the fold gives is published again, under a prefix, in time.
 
 All cells are folded side by side, the cut that is next by its time first, and each is published as
-a worker does: the cut, its tables, verdicts and dead letters, then the Epoch with the end offsets
-of the new topics. So a follower of the prefix sees what followers saw then. The lead-in is only
-folded; the first cut of a cell after it carries the whole tables, since the topics begin empty.
+a worker does: the cut, its tables, verdicts, dead letters and what other cells are told of shared
+sites, then the Epoch with the end offsets of the new topics. So a follower of the prefix sees what
+followers saw then. The lead-in is only folded; the first cut of a cell after it carries the whole
+tables and all that others were told, since the topics begin empty.
 
 Records are stamped with the time of writing: with that of then, the broker would take away at once
 what is older than the topics keep.
@@ -25,6 +26,7 @@ from pipeline.broker.settings import BrokerSettings
 from pipeline.broker.topics import check_topics, create_topics
 from pipeline.cell import reconcile
 from pipeline.closing import dead_letter_records, epoch_fields, epoch_record, verdict_records
+from pipeline.decide.exchange import Word, standing
 from pipeline.effects import Block, Record
 from pipeline.errors import BrokerError, TopicMismatch
 from pipeline.follow.reader import TopicReader
@@ -32,10 +34,10 @@ from pipeline.replay.archive import Recording
 from pipeline.replay.fold import Ignored, Step, fold
 from pipeline.wire.encode import encode
 from pipeline.wire.headers import HEADER, pack_cut
-from schemas.registry import REPORTS, STEERING_CONFIG, STEERING_CUTS, TABLES
+from schemas.registry import CAPACITY_PRICES, REPORTS, STEERING_CONFIG, STEERING_CUTS, TABLES
 
 #: The topics that a replay writes, under its prefix.
-WRITTEN = (STEERING_CONFIG, STEERING_CUTS, *TABLES, *REPORTS)
+WRITTEN = (STEERING_CONFIG, STEERING_CUTS, *TABLES, *REPORTS, CAPACITY_PRICES)
 
 
 class Pace:
@@ -134,6 +136,8 @@ class Writer:
             *dead_letter_records(cut, step.effects, step.raw, limit),
         ]
         await self._send(partition, reports, headers)
+        for where, word in _words(step, whole=first):
+            await self._send(where, [word], headers)
         fields = epoch_fields(
             cut,
             step.effects,
@@ -166,6 +170,14 @@ def _tables(step: Step, *, whole: bool) -> list[Record | Block]:
     if not whole:
         return step.effects.tables
     return [one for topic in TABLES for one in reconcile(step.cell, topic.name, {})]
+
+
+def _words(step: Step, *, whole: bool) -> list[Word]:
+    """What a cut tells other cells; all that they were told when the topic begins empty."""
+    if not whole:
+        return step.effects.prices
+    cell = step.cell
+    return standing(cell.fleet, cell.sharing, cell.partitions, step.cut.at_ms)
 
 
 @asynccontextmanager

@@ -20,11 +20,13 @@ from pipeline.follow.follower import Follower, snapshot
 from pipeline.follow.reader import TopicReader
 from pipeline.replay.into import WRITTEN
 from pipeline.wire.tablehash import format_hash
-from schemas.registry import TOPICS
+from schemas.registry import CAPACITY_PRICES, TOPICS
 from tests.brokers import TestBroker
 from tests.cell_world import make_log
 from tests.clients import WAIT_S
-from tests.recorded import epochs_of, write
+from tests.plane import read_all
+from tests.recorded import epochs_of, write, write_shared
+from tests.shared_world import PARTITIONS, SharedWorld
 
 pytestmark = pytest.mark.broker
 
@@ -92,6 +94,26 @@ async def test_a_follower_of_the_replay_holds_what_was_published_then(
     assert format_hash(table.cell(0).table_hash) == epochs[-1]["table_hash"]
     assert await live_ends(planned) == before
     assert set(before.values()) == {0}
+
+
+async def test_what_cells_tell_each_other_stands_where_those_that_are_told_would_read_it(
+    planned: TestBroker, tmp_path: Path
+) -> None:
+    before = await live_ends(planned)
+    world = SharedWorld()
+    world.run(30, {"eu": 6, "us": 10, "ap": 20})
+    then = [told for one in world.cells.values() for made in one.effects for told in made.prices]
+    assert {partition for partition, _ in then} == {one.partition for one in world.cells.values()}
+    file = write_shared(tmp_path / "shared", world)
+    (summary,) = await edgesteer(planned, "replay", file, "--into", "shared.", "--speed", "max")
+    assert summary["equal"] == summary["cuts"] == 30 * len(world.cells)
+    topic = "shared." + CAPACITY_PRICES.name
+    assert summary["written"][topic] == len(then)
+    left = await read_all(planned, [topic], PARTITIONS)
+    for partition in range(PARTITIONS):
+        found = sorted((one.key, one.value) for one in left.records[topic][partition])
+        assert found == sorted((one.key, one.value) for where, one in then if where == partition)
+    assert await live_ends(planned) == before
 
 
 async def test_commands_answer_from_the_topics_under_the_prefix(

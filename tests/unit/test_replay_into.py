@@ -19,6 +19,7 @@ from pipeline.wire.decode import decode
 from pipeline.wire.headers import HEADER, unpack_cut
 from pipeline.wire.tablehash import format_hash, records_hash
 from schemas.registry import (
+    CAPACITY_PRICES,
     STEERING_CONFIG,
     STEERING_CUTS,
     STEERING_DEAD_LETTERS,
@@ -26,7 +27,7 @@ from schemas.registry import (
     STEERING_VERDICTS,
     TABLES,
 )
-from tests.cell_world import Log, make_log
+from tests.cell_world import Log, fold, make_log
 from tests.recorded import epochs_of, write
 
 PREFIX = "replay."
@@ -205,7 +206,7 @@ async def test_every_cut_is_published_as_a_worker_does(tmp_path: Path, log: Log)
 async def test_records_say_which_cut_they_are_of(tmp_path: Path, log: Log) -> None:
     broker = Broker()
     await publish(write(tmp_path / "log", log, epochs_of(log)), broker)
-    for name in (*(topic.name for topic in TABLES), STEERING_VERDICTS.name):
+    for name in (*(topic.name for topic in TABLES), STEERING_VERDICTS.name, CAPACITY_PRICES.name):
         for record in broker.held(name):
             ((header, packed),) = record["headers"]
             partition, cut, term = unpack_cut(packed)
@@ -224,6 +225,36 @@ async def test_dead_letters_carry_what_stood_in_the_topic(tmp_path: Path, log: L
     assert len(letters) > 10
     for letter in letters:
         assert letter["record"] == (log.values[letter["topic"]][letter["offset"]] or b"")
+
+
+async def test_other_cells_are_told_of_shared_sites_what_they_were_told(
+    tmp_path: Path, log: Log
+) -> None:
+    broker = Broker()
+    await publish(write(tmp_path / "log", log, epochs_of(log)), broker)
+    then = [record for _, effects in fold(log) for _, record in effects.prices]
+    assert len({record.key for record in then}) > 1
+    told = broker.held(CAPACITY_PRICES.name)
+    assert [(record["key"], record["value"]) for record in told] == [
+        (record.key, record.value) for record in then
+    ]
+
+
+async def test_the_first_cut_after_the_lead_in_tells_all_that_stands(
+    tmp_path: Path, log: Log
+) -> None:
+    def words(records: list[tuple[bytes, bytes]]) -> dict[bytes, dict[str, Any]]:
+        """The last ones, without the time at which they were sent."""
+        return {key: {**decode(value)[1], "at_ms": 0} for key, value in records}
+
+    broker = Broker()
+    await publish(write(tmp_path / "log", log, epochs_of(log), from_cut=CUTS), broker)
+    then = [record for _, effects in fold(log) for _, record in effects.prices]
+    told = broker.held(CAPACITY_PRICES.name)
+    assert words([(one["key"], one["value"]) for one in told]) == words(
+        [(one.key, one.value or b"") for one in then]
+    )
+    assert {decode(one["value"])[1]["at_ms"] for one in told} == {log.cuts[-1].at_ms}
 
 
 async def test_a_cut_stands_before_its_effects_and_its_epoch_behind_them(
@@ -270,7 +301,7 @@ def file(tmp_path: Path, log: Log) -> str:
     return str(write(tmp_path / "log", log, epochs_of(log)))
 
 
-@pytest.mark.parametrize("prefix", ["", ".", "steering.", "lb.", "replay"])
+@pytest.mark.parametrize("prefix", ["", ".", "steering.", "lb.", "capacity.", "replay"])
 def test_a_wrong_prefix_is_refused_before_anything_is_read(prefix: str) -> None:
     result = replay("no-such-file", "--into", prefix, "--broker", "127.0.0.1:9")
     assert isinstance(result.exception, IsolationError)
