@@ -11,7 +11,9 @@ Rule, once for each bucket of demand:
               by more than chance, and below BACK of what is usual, while egress is above SENDING of
               what it was; or those of a whole region below REGION_GONE, while it sends above
               REGION_SENDING: then of all its appliances
-    trust     again a window after they are back: above BACK of what is usual
+    trust     again a window after they are back: above BACK of what is usual; at once where the
+              appliance falls silent itself: it is gone, and what it sends when it comes back, from
+              nothing, is not what a window of its plays is held against
     missing   usual x egress x window - plays of the window, of the distrusted appliances, by
               region; below MISSING of what the region's should be it is not worth acting on
     held      what each block drew in a window, as of the first distrust in its region
@@ -130,6 +132,7 @@ class Reporting:
         newest, older, window = self._means(blocks)
         egress = heard.egress_bps.astype(np.float64)
         speaks = heard.fresh & (egress > 0)
+        self.until[~heard.fresh] = 0
         expected = self.usual * egress
         if self.judged > LEARNING * blocks.buckets:
             chance = 4.0 * np.sqrt(noise * (1.0 / blocks.newest.sum() + 1.0 / blocks.older.sum()))

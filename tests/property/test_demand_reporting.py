@@ -16,6 +16,7 @@ LEARNED = LEARNING * BUCKETS + BUCKETS + 1
 SEEDS = st.integers(0, 2**32 - 1)
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 
 class World:
@@ -33,8 +34,9 @@ class World:
         self.at = 1_000
         self.level = 0.0
 
-    def pass_bucket(self, lost: npt.NDArray[np.bool_], scale: float = 1.0) -> None:
-        """Viewers draw; the plays of `lost` appliances do not arrive; then it is judged."""
+    def pass_bucket(self, lost: Bools, scale: float = 1.0, silent: Bools | None = None) -> None:
+        """Viewers draw; the plays of `lost` appliances do not arrive, nor do the reports of
+        `silent` ones; then it is judged."""
         slot = self.at % SLOTS
         self.held[slot], self.ring[slot] = self.at, 0
         self.reporting.begin(slot)
@@ -50,9 +52,9 @@ class World:
             self.ring[slot, told] += part[told]
             self.reporting.add(np.full(len(told), slot), serving[told], part[told])
         self.at += 1
-        self.judge(egress)
+        self.judge(egress, NOBODY if silent is None else silent)
 
-    def judge(self, egress: F64) -> None:
+    def judge(self, egress: F64, silent: Bools) -> None:
         complete = (self.held < self.at) & (self.held >= self.at - BUCKETS)
         newer = complete & (self.held >= self.at - BUCKETS // 2)
         newest = complete & (self.held >= self.at - BUCKETS // 4)
@@ -62,7 +64,7 @@ class World:
         )
         heard = Heard(
             (egress * 8000 / BUCKET_MS).astype(np.int64),
-            np.ones(APPLIANCES, bool),
+            ~silent,
             self.appliance_region,
             2,
         )
@@ -142,6 +144,23 @@ def test_demand_of_appliances_whose_plays_cease_stays(seed: int, count: int) -> 
     planned = world.by_region[0] + world.added[0]
     assert planned == pytest.approx(world.wanted(0), rel=0.08)
     assert world.added[1] == 0
+
+
+@settings(max_examples=20)
+@given(SEEDS, st.integers(0, APPLIANCES - 1))
+def test_an_appliance_that_is_restarted_is_gone_and_back_and_not_missing(
+    seed: int, which: int
+) -> None:
+    """Its last report counts for three buckets more. A window after it is back holds too little of
+    its plays for what it sends again; they were not lost."""
+    world = World(seed)
+    restarted = np.arange(APPLIANCES) == which
+    for number in range(LEARNED + 4 * BUCKETS):
+        off = LEARNED <= number < LEARNED + 9
+        silent = restarted if off and number >= LEARNED + 3 else NOBODY
+        world.pass_bucket(restarted if off else NOBODY, silent=silent)
+        assert not len(world.reporting.short)
+        assert not len(world.reporting.added)
 
 
 @settings(max_examples=10)
