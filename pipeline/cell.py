@@ -26,6 +26,7 @@ from pipeline.decide.hearing import listen
 from pipeline.decide.lossy import judge as judge_paths
 from pipeline.decide.relief import eased
 from pipeline.decide.siteloads import Standing
+from pipeline.decide.units import load_bps
 from pipeline.effects import Effects, EpochDraft, Record, VerdictRow
 from pipeline.memory import Memory
 from pipeline.regions import Region, Staged
@@ -63,7 +64,7 @@ class Cell(Memory):
         for region in self.regions.values():
             load = region.shares.sites.load
             total[: len(load)] += load
-        return total // 10
+        return load_bps(total)
 
     def measured_bps(self) -> tuple[I64, I64]:
         """What the living appliances of each site say they send, and their capacity by inventory:

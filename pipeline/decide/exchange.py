@@ -10,6 +10,7 @@ from pipeline.decide.assignment import NO_ROOM
 from pipeline.decide.shares import SiteLoad
 from pipeline.decide.sharing import regrant, shares_of, targets
 from pipeline.decide.transport import I64, TOTAL, Bools
+from pipeline.decide.units import load_bps
 from pipeline.effects import Record, VerdictRow
 from pipeline.reasons import Reason
 from pipeline.state.fleet import Fleet
@@ -180,5 +181,5 @@ def _region(fleet: Fleet, site: int) -> str:
 
 
 def _bps(load: "np.int64 | int") -> int:
-    """From kbit/s x ten-thousandths; no more than what is believed of a rate."""
-    return min(int(load) // 10, BPS_MAX)
+    """bits/s of a load; no more than what is believed of a rate."""
+    return min(load_bps(int(load)), BPS_MAX)

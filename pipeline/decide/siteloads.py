@@ -22,6 +22,7 @@ from pipeline.decide.assignment import CLASSES, I64, NO_ROOM, TOTAL, Bools
 from pipeline.decide.serving import U8
 from pipeline.decide.shares import SiteLoad
 from pipeline.decide.sites import Load
+from pipeline.decide.units import load_bps
 from pipeline.state.codec import Packed, pack, unpack
 from pipeline.state.ids import grown
 from pipeline.wire.encode import encode
@@ -60,8 +61,8 @@ class Standing:
         """Take over what a region planned of its sites."""
         load = load.longer(len(self.known))
         self.known[sites] = True
-        self.load_bps[sites] = load.load[sites] // (TOTAL // 1000)
-        self.overflow_bps[sites] = load.overflow[sites] // (TOTAL // 1000)
+        self.load_bps[sites] = load_bps(load.load[sites])
+        self.overflow_bps[sites] = load_bps(load.overflow[sites])
         self.price[sites] = load.price[sites]
 
 

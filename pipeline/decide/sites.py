@@ -11,10 +11,11 @@ from enum import IntEnum
 
 import numpy as np
 
-from pipeline.decide.assignment import CLASSES, I64, NO_ROOM, TOTAL, Bools
+from pipeline.decide.assignment import CLASSES, I64, NO_ROOM, Bools
 from pipeline.decide.eligibility import REASON_OF_STATUS, Eligibility
 from pipeline.decide.serving import U8
 from pipeline.decide.shares import SiteLoad
+from pipeline.decide.units import load_bps
 from pipeline.decide.weights import Spread, Weighed
 from pipeline.effects import VerdictRow
 from pipeline.reasons import Reason
@@ -146,8 +147,8 @@ class SiteMemory:
             reason = _REASON_OF_LOAD.get(new, calm)
             if new is Load.SPILLING and draining[site]:
                 reason = Reason.DRAINING
-            bps = int(load.load[site].sum()) * 1000 // TOTAL
-            over = int(load.overflow[site]) * 1000 // TOTAL
+            bps = load_bps(int(load.load[site].sum()))
+            over = load_bps(int(load.overflow[site]))
             detail = f"{bps} bps projected, {over} bps without room"
             price = int(load.price[site].max())
             if price:

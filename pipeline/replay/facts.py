@@ -12,6 +12,7 @@ from pipeline.decide.assignment import CLASSES, TOTAL
 from pipeline.decide.eligibility import ELIGIBLE, REASON_OF_STATUS
 from pipeline.decide.siteloads import published_price
 from pipeline.decide.sites import CLASS_NAMES, Load
+from pipeline.decide.units import load_bps
 from pipeline.decide.weights import Spread
 from pipeline.replay.liveroutes import Route
 from pipeline.replay.provenance import Around, InSnapshot, Origin, Records, Source, covering
@@ -124,7 +125,7 @@ class Facts:
             usable_bps=load.usable_bps,
             target_bps=load.target_bps,
             projected_bps=tuple(self._projected_bps[site].tolist()),
-            without_room_bps=overflow * 1000 // TOTAL,
+            without_room_bps=load_bps(overflow),
             price=tuple(price),
             measured_bps=int(self._measured_bps[site]),
             inventory=self.thing("site", name),

@@ -31,6 +31,7 @@ from pipeline.cell import Cell
 from pipeline.config import CODE_VERSION, SteeringConfig
 from pipeline.cut import Cut
 from pipeline.decide.sites import CLASS_NAMES, Load
+from pipeline.decide.units import load_bps
 from pipeline.publish import bytes_of
 from pipeline.regions import TEN_THOUSANDTHS, Region
 from pipeline.replay.portions import portions
@@ -166,8 +167,7 @@ def overflow_bps(region: Region, sites: int, config: SteeringConfig) -> npt.NDAr
     found = region.shares.sites.longer(sites)
     paced = min(config.assignment.min_shift, PACED_MAX)
     spare = found.load.sum(axis=1) // TEN_THOUSANDTHS * paced
-    counted: npt.NDArray[np.int64] = np.where(found.overflow > spare, found.overflow, 0) // 10
-    return counted
+    return load_bps(np.where(found.overflow > spare, found.overflow, 0))
 
 
 def by_class(frame: pl.DataFrame, index: list[str], to: str = "demand_bps") -> pl.DataFrame:
@@ -267,7 +267,7 @@ def _sites(cell: Cell, config: SteeringConfig) -> pl.DataFrame:
         state = np.where(sites.taking, Load.TAKING, state)
         state = np.where(sites.spilled, Load.SPILLING, state)
     state = np.where(overflow > 0, Load.OVERFLOWING, state)
-    load = load // 10  # kbit/s x ten-thousandths to bits/s
+    load = load_bps(load)
     bits = (now.eligible * (1 << np.arange(len(CLASS_NAMES)))).sum(axis=1)
     column = {
         "region": pl.Series(fleet.regions.names, dtype=pl.String).gather(fleet.site_region),
