@@ -13,7 +13,8 @@ from pipeline.effects import Record, VerdictRow
 from pipeline.memory import Memory
 from pipeline.reasons import Reason
 from pipeline.state.health import CODE, FULL, REASONS, ApplianceState, Service
-from pipeline.wire.tables import Texts, WeightColumns, encode_weights
+from pipeline.wire.rowbytes import Texts
+from pipeline.wire.tables import WeightColumns, encode_weights
 
 _HEALTHY = np.isin(
     np.arange(len(ApplianceState)),

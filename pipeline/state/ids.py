@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pipeline.wire.tables import Texts
+from pipeline.wire.rowbytes import Texts
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]

@@ -10,11 +10,11 @@ from pytest import mark
 from pipeline.effects import Block
 from pipeline.reasons import Reason
 from pipeline.wire.encode import encode
+from pipeline.wire.rowbytes import Texts
 from pipeline.wire.tablehash import records_hash
 from pipeline.wire.tables import (
     PASSED_REASONS,
     GroupColumns,
-    Texts,
     WeightColumns,
     block_hash,
     encode_groups,
