@@ -1,4 +1,4 @@
-"""One cell in operation: reads the cut log, folds, publishes, and, while it leads, makes the cuts.
+"""One cell in operation: folds along its cut log, publishes, and, while it leads, makes the cuts.
 
     CATCHING_UP   from the newest snapshot (or the log's beginning) fold every cut that the log held
                   when the partition was given to us, silently
@@ -7,37 +7,33 @@
     SUPERSEDED    somebody's later term counts: fold along, say nothing
 
 A cut of ours is acted on only after it was read back (docs/adr/0001: the log decides who
-speaks). Cuts that have no Epoch are published again by whoever takes over, and no others. While it
-leads, the cell is written down every so many cuts (snapshots.py), which the next cut waits for only
-until what changed is copied.
+speaks). Cuts that have no Epoch are published again by whoever takes over, and no others. How cuts
+are read and folded says folding.py, when the cell is written down writing.py.
 """
 
 import asyncio
 import gc
-from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 from time import monotonic, perf_counter
 
 import structlog
 
-from pipeline.cell import Cell, step
-from pipeline.config import CODE_VERSION, SteeringConfig
-from pipeline.cut import Cause, Cut, CutSequence
+from pipeline.config import CODE_VERSION
+from pipeline.cut import Cause, Cut
 from pipeline.decide.urgent import is_urgent
-from pipeline.snapshot.chunks import Chunks, Plan
 from pipeline.wire.rows import TopicRows
-from schemas.registry import APPLIANCE_HEALTH, BGP_ROUTES, FLEET_INVENTORY
+from schemas.registry import APPLIANCE_HEALTH, FLEET_INVENTORY
 from topologies import metrics
 from topologies.chunks import Chunk
 from topologies.clock import Clock, wait_any
 from topologies.configs import Configs
-from topologies.heap import give_back
+from topologies.folding import Folding
 from topologies.inbox import Inbox
-from topologies.observed import observe
 from topologies.publishing import Folded, Publishing
 from topologies.snapshots import Found, Snapshots
 from topologies.standing import Standing
+from topologies.writing import Writing
 
 log = structlog.get_logger("edgesteer.cell")
 
@@ -54,8 +50,8 @@ class Phase(IntEnum):
     SUPERSEDED = 3
 
 
-class CellRunner:
-    """Owns one Cell and everything that happens to it."""
+class CellRunner(Folding):
+    """One cell and everything that happens to it."""
 
     def __init__(
         self,
@@ -77,16 +73,11 @@ class CellRunner:
         """`log_begin`, `log_end`: the first offset of the cut log, and its end when the partition
         was given to us. `found`: the snapshot to begin from, if there is one; `inbox` begins where
         its cut ends. `on_progress` is called after every fold (to resume fetching)."""
-        self.partition, self.partitions = partition, partitions
-        self.inbox, self.log_end = inbox, log_end
+        super().__init__(
+            partition, partitions, inbox=inbox, log_begin=log_begin, found=found, configs=configs
+        )
+        self.log_end, self._on_progress = log_end, on_progress
         self.phase = Phase.CATCHING_UP
-        self.moved_at = monotonic()  # when anything last came or was folded
-        self.cell = found.cell or Cell(partition, partitions)
-        self.last = found.commit.cut if found.commit else None  # that was folded
-        self.log_next = found.commit.log_next if found.commit else log_begin
-        self._folded_to = self.log_next  # offset of the cut log behind the last cut folded
-        self._whole = log_begin == 0 or found.commit is not None
-        self._sequence = CutSequence(whole=self._whole, last=self.last)
         self._before = (0, 0)  # number and term of the last cut of a log that holds none any more
         self._given_back = 0  # times, by rebalances: somebody may have led in between
         self._led_after = 0  # of these times: the last one after which a cut of ours counted
@@ -94,13 +85,8 @@ class CellRunner:
         self._unpublished: list[Folded] = []
         #: A cut of other code was folded: what it published is not what it would by this code.
         self._other_code = self.last is not None and self.last.code_version != CODE_VERSION
-        self._snapshots, self._standing, self._chunks = snapshots, standing, found.chunks
-        self._writing: asyncio.Task[None] | None = None  # a snapshot
-        self._snapshot_due_at = 0  # number of a cut
-        self._writer, self._clock = writer, clock
-        self._configs, self._publishing, self._on_progress = configs, publishing, on_progress
-        self._waiting: deque[tuple[Cut, int]] = deque()  # read, not folded; each with its offset
-        self._news = asyncio.Event()  # a cut or rows came
+        self._writing, self._standing = Writing(partition, snapshots, found.chunks), standing
+        self._writer, self._clock, self._publishing = writer, clock, publishing
         self._urgent = asyncio.Event()
         self._released = asyncio.Event()  # cleared while a rebalance is under way
         self._released.set()
@@ -108,21 +94,12 @@ class CellRunner:
     # what the consumer brings -------------------------------------------------------------------
 
     def deliver_chunk(self, chunk: Chunk) -> None:
-        """Input rows came."""
-        self.moved_at = monotonic()
-        self.inbox.append(chunk)
+        """Input rows came: perhaps urgent news."""
+        super().deliver_chunk(chunk)
         if chunk.topic == APPLIANCE_HEALTH.name and self.phase is Phase.LEADING:
             rows = self.inbox.lanes[chunk.topic].decode()
             if rows is not None and self._is_urgent(rows):
                 self._urgent.set()
-        self._news.set()
-
-    def deliver_cut(self, cut: Cut, offset: int) -> None:
-        """A record of the cut log came; one that was seen before (a refetch) is dropped."""
-        if offset >= self.log_next:
-            self.log_next = offset + 1
-            self._waiting.append((cut, offset))
-            self._news.set()
 
     def hold(self) -> None:
         """A rebalance has begun: make no new cuts until `release`."""
@@ -137,10 +114,6 @@ class CellRunner:
         self._released.set()
         self.moved_at = monotonic()
         self._news.set()
-
-    def needed(self, topic: str) -> int:
-        """The offset up to which rows of `topic` are waited for; 0 when none are."""
-        return self._waiting[0][0].offsets.get(topic, 0) if self._waiting else 0
 
     # life ---------------------------------------------------------------------------------------
 
@@ -157,8 +130,7 @@ class CellRunner:
                 else:
                     await self._follow()
         finally:
-            if self._writing is not None:
-                self._writing.cancel()
+            self._writing.cancel()
 
     async def _catch_up(self) -> None:
         began, cuts = perf_counter(), 0
@@ -214,10 +186,9 @@ class CellRunner:
             taken, self._standing, reconciled=None if fresh else self.cell
         )
         self._enter(Phase.LEADING)
-        self._chunks = self._chunks.under(cut.term)
         # The state that other code left was brought up to date by this code: from now on it is
         # what the snapshot says, not what one folds from before.
-        self._snapshot_due_at = cut.number + (0 if self._other_code else self._snapshots.every_cuts)
+        self._writing.lead(cut.term, cut.number, at_once=self._other_code)
         self._other_code = False
         self._snapshot()
         # What a cell holds stays: the collector need not walk it, which took 70 ms with a million
@@ -268,28 +239,7 @@ class CellRunner:
             taken.effects.tables += self._standing.corrections(self.cell)
 
     def _snapshot(self) -> None:
-        """Write the cell down, if it is time, the last snapshot is written, and the topics are
-        known to hold what the cell published."""
-        verified, cut = self._standing.verified, self.last
-        if self._writing is not None and self._writing.done():
-            self._writing.result()  # raises what went wrong
-            self._writing = None
-        if self._writing is not None or verified is None or cut is None:
-            return
-        if cut.number < self._snapshot_due_at:
-            return
-        began = perf_counter()
-        plan = self._chunks.plan(self.cell.to_sections(), cut, self._folded_to, verified)
-        metrics.SNAPSHOT_MS.labels(self.partition).observe((perf_counter() - began) * 1000)
-        if plan.commit is not None:  # else it goes on after the next cut
-            self._snapshot_due_at = cut.number + self._snapshots.every_cuts
-        self._writing = asyncio.create_task(self._write(self._chunks, plan))
-
-    async def _write(self, chunks: Chunks, plan: Plan) -> None:
-        await self._snapshots.write(self.partition, plan)
-        chunks.written(plan)
-        if plan.commit is not None:
-            await self._snapshots.tell_progress(self.partition, plan.commit)
+        self._writing.write(self.cell, self.last, self._folded_to, self._standing.verified)
 
     # steps --------------------------------------------------------------------------------------
 
@@ -328,43 +278,13 @@ class CellRunner:
         self._standing.forget()
         return None
 
-    async def _read_one(self) -> Folded | None:
-        """Take the next cut from the log; fold it if it counts."""
-        while not self._waiting:
-            await self._wait_for_news()
-        cut, offset = self._waiting[0]
-        if not self._sequence.take(cut):
-            metrics.CUTS_IGNORED.labels(self.partition).inc()
-            self._waiting.popleft()
-            return None
-        while not self.inbox.reached(cut.offsets):
-            await self._wait_for_news()
-        self._waiting.popleft()
-        config = await self._configs.get(cut.config_hash)
-        folded = self._fold(cut, config)
-        self.last, self.moved_at, self._folded_to = cut, monotonic(), offset + 1
+    def _progressed(self, cut: Cut) -> None:
         self._other_code |= cut.code_version != CODE_VERSION
         self._on_progress(self)
-        await asyncio.sleep(0)  # a long log must not keep the consumer's callbacks waiting
-        return folded
-
-    def _fold(self, cut: Cut, config: SteeringConfig) -> Folded:
-        rows, raw = self.inbox.take(cut.offsets)
-        began = perf_counter()
-        effects = step(self.cell, rows, cut, config)
-        observe(self.cell, cut, effects, perf_counter() - began)
-        folded = Folded.of(cut, config, effects, raw)
-        del rows, raw
-        give_back(effects.epoch.rows.get(BGP_ROUTES.name, 0))
-        return folded
 
     def _is_urgent(self, rows: TopicRows) -> bool:
         reports = rows.frames.get("Health")
         return reports is not None and is_urgent(self.cell.fleet, self.cell.health, reports)
-
-    async def _wait_for_news(self) -> None:
-        self._news.clear()
-        await self._news.wait()
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase

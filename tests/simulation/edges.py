@@ -16,8 +16,8 @@ from tests.simulation.clients import Consumer, Producer
 from tests.simulation.trace import Silence, TraceLog
 
 _MODULES = (
-    "cells", "configs", "inbox", "outputs", "publishing", "readback", "runner", "snapshots",
-    "standing",
+    "cells", "configs", "folding", "inbox", "outputs", "publishing", "readback", "runner",
+    "snapshots", "standing", "writing",
 )  # fmt: skip
 
 #: The run under way: what stands behind the clocks and the log.
