@@ -12,7 +12,7 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, Field
 
 #: Changes only when what `step` computes may change; an upgrade is then an event in the log.
-CODE_VERSION = 4
+CODE_VERSION = 5
 
 
 class _Frozen(BaseModel):
