@@ -145,7 +145,7 @@ class DockerKafka:
         except (docker.errors.DockerException, OSError) as error:
             raise BrokerError(f"{IMAGE} did not start: {error}") from error
         try:
-            wait_for_brokers(self.settings, [], 60)
+            wait_for_brokers(self.settings, [], 120)
         except BaseException:
             self._container.stop()
             raise

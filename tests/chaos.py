@@ -237,8 +237,7 @@ class Chaos:
         first, *others = self.chance.sample(self.workers, len(self.workers))
         self._kill(first, restart_after_s=2 * SESSION_TIMEOUT_S)
         listening = {
-            asyncio.create_task(worker.says("given cells", GIVEN_S)): worker
-            for worker in others
+            asyncio.create_task(worker.says("given cells", GIVEN_S)): worker for worker in others
         }
         done, rest = await asyncio.wait(listening, return_when=asyncio.FIRST_COMPLETED)
         for task in rest:

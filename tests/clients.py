@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.brokers import TestBroker
 
-WAIT_S = 60
+WAIT_S = 120
 
 
 @asynccontextmanager

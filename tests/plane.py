@@ -19,8 +19,16 @@ from pipeline.config import SteeringConfig
 from pipeline.cut import Cut, CutSequence
 from pipeline.demo.children import Child
 from pipeline.demo.run import CONFIG
+from pipeline.follow.follower import Follower
+from pipeline.follow.table import SteeringTable
 from pipeline.wire.decode import decode
-from schemas.registry import INPUTS, STEERING_CONFIG, STEERING_CUTS, STEERING_EPOCHS
+from schemas.registry import (
+    INPUTS,
+    STEERING_CONFIG,
+    STEERING_CUTS,
+    STEERING_EPOCHS,
+    STEERING_GROUPS,
+)
 from tests.brokers import TestBroker
 from tests.clients import reader
 from topologies.chunks import Chunk, is_keyed
@@ -47,6 +55,7 @@ class Plane:
         return Child(name, args, self._folder / f"{name}.log")
 
     def fleet(self, *args: str) -> Child:
+        """One that reports until it is stopped. (How long a test takes is up to the machine.)"""
         bootstrap = self._broker.settings.bootstrap
         command = ["sim", "run", "--json", "--broker", bootstrap, *args]
         return Child("fleet", command, self._folder / "fleet.log")
@@ -69,6 +78,25 @@ class Plane:
         """kill -9, and start it again."""
         await self.workers[number].stop(signal.SIGKILL)
         await self.workers[number].start()
+
+
+def shares(table: SteeringTable) -> dict[str, int]:
+    """Site -> sum of its shares over all groups and classes."""
+    found: dict[str, int] = {}
+    for _, _, value in table.items(STEERING_GROUPS.name):
+        for site in decode(value)[1]["sites"]:
+            found[site["site"]] = found.get(site["site"], 0) + sum(site["shares"])
+    return found
+
+
+async def cuts_later(
+    follower: Follower, cells: Sequence[int], count: int, patience_s: float
+) -> None:
+    """Until every one of `cells` has closed `count` cuts more: the first may be under way."""
+    wanted = {cell: follower.table.cell(cell).cut + count for cell in cells}
+    await follower.wait_for(
+        lambda table: all(table.cell(cell).cut >= wanted[cell] for cell in cells), patience_s
+    )
 
 
 @dataclass

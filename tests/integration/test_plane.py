@@ -16,14 +16,14 @@ from pipeline.wire.decode import decode
 from schemas.registry import INPUTS, LB_WEIGHTS
 from tests.brokers import TestBroker
 from tests.laws import TOPICS, counting, nothing_is_unaccounted, settled, the_log_folds_again
-from tests.plane import Left, Plane, read_all
+from tests.plane import Left, Plane, cuts_later, read_all
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 PARTITIONS = 4
-FLEET = ("--for", "28s", "--regions", "2", "--sites", "8", "--appliances", "48")
+FLEET = ("--regions", "2", "--sites", "8", "--appliances", "48")
 FLEET += ("--prefixes", "1500", "--rate", "300", "--dirt", "0.01")
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def weights(table: SteeringTable) -> dict[str, dict[str, int]]:
@@ -61,7 +61,8 @@ async def test_killed_workers_lose_nothing_and_the_log_repeats(
             for number in (0, 1):
                 await asyncio.sleep(chance.uniform(0.5, 3))
                 await plane.kill(number)
-            assert await fleet.wait() == 0
+            await cuts_later(follower, range(PARTITIONS), 2, PATIENCE_S)
+            assert await fleet.stop() == 0
             await settled(own_broker, PARTITIONS)
             assert follower.table.verify() == []
     left = await read_all(own_broker, TOPICS, PARTITIONS)

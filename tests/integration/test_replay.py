@@ -5,6 +5,7 @@ import asyncio
 import json
 import signal
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from pipeline.follow.reader import TopicReader
 from pipeline.replay.beginnings import beginnings
 from schemas.registry import TOPICS
 from tests.brokers import TestBroker
-from tests.plane import Plane
+from tests.plane import Plane, cuts_later
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 PARTITIONS = 4
-FLEET = ("--for", "12s", "--regions", "2", "--sites", "8", "--appliances", "30")
+FLEET = ("--regions", "2", "--sites", "8", "--appliances", "30")
 FLEET += ("--prefixes", "800", "--rate", "200", "--dirt", "0.01")
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def command(*args: str) -> list[str]:
@@ -63,12 +64,13 @@ async def test_what_workers_did_folds_again_to_the_same(
                 lambda table: any(table.cell(cell).cut >= 4 for cell in cells), PATIENCE_S
             )
             await plane.kill(0)
-            assert await fleet.wait() == 0
+            await cuts_later(follower, cells, 4, PATIENCE_S)
+            assert await fleet.stop() == 0
             await every_cell_goes_on_behind_a_snapshot(own_broker, follower)
     before = await ends(own_broker)
     broker, file = ("--broker", own_broker.settings.bootstrap), tmp_path / "whole.rec"
-    await a_recording_is_equal_twice(broker, file)
-    await a_part_is_equal(broker, tmp_path / "part.rec")
+    whole = await a_recording_is_equal_twice(broker, file)
+    await a_part_is_equal(broker, whole, tmp_path / "part.rec")
     await a_part_begins_with_a_snapshot(broker, tmp_path / "late.rec")
     await what_is_not_there_is_refused(broker, tmp_path / "none.rec")
     await an_interrupt_leaves_a_whole_file_or_none(broker, tmp_path / "interrupted.rec")
@@ -85,13 +87,11 @@ async def every_cell_goes_on_behind_a_snapshot(broker: TestBroker, follower: Fol
     async with asyncio.timeout(PATIENCE_S):
         while len(await beginnings(broker.settings, cells, now_ms())) < PARTITIONS:
             await asyncio.sleep(0.5)
-    wanted = {cell: follower.table.cell(cell).cut + 2 for cell in cells}
-    await follower.wait_for(
-        lambda table: all(table.cell(cell).cut >= wanted[cell] for cell in cells), PATIENCE_S
-    )
+    await cuts_later(follower, cells, 2, PATIENCE_S)
 
 
-async def a_recording_is_equal_twice(broker: tuple[str, ...], file: Path) -> None:
+async def a_recording_is_equal_twice(broker: tuple[str, ...], file: Path) -> dict[str, Any]:
+    """What is said of the recording."""
     status, (made,), said = await edgesteer("record", "--from", "-1h", *broker, str(file))
     assert (status, made["lead_in"]) == (0, 0), said
     assert made["records"]["play.events"] > 0
@@ -102,16 +102,18 @@ async def a_recording_is_equal_twice(broker: tuple[str, ...], file: Path) -> Non
         assert (last["different"], last["inputs_incomplete"]) == (0, 0)
         assert last["equal"] == last["cuts"] == made["cuts"] - last["without_epoch"]
         assert last["without_epoch"] <= PARTITIONS  # the cut at which a worker ended
+    return made
 
 
-async def a_part_is_equal(broker: tuple[str, ...], file: Path) -> None:
+async def a_part_is_equal(broker: tuple[str, ...], whole: dict[str, Any], file: Path) -> None:
     """From the middle of the run to its end, and only the cell of one region."""
     _, inventory, _ = await edgesteer("tail", "fleet.inventory", "--last", "500", *broker)
     region = next(one["value"]["region"] for one in inventory if one["record"] == "Region")
-    _, epochs, _ = await edgesteer("epochs", *broker)
-    newest = max(epoch["at"] for epoch in epochs)
+    first = min(datetime.fromisoformat(cell["first"]) for cell in whole["cells"].values())
+    newest = max(datetime.fromisoformat(cell["last"]) for cell in whole["cells"].values())
+    span = ("--from", (first + (newest - first) / 2).isoformat(), "--to", newest.isoformat())
     status, (made,), said = await edgesteer(
-        "record", "--from", "-25s", "--to", newest, "--regions", region, *broker, str(file)
+        "record", *span, "--regions", region, *broker, str(file)
     )
     assert status == 0, said
     assert len(made["cells"]) == 1

@@ -22,7 +22,7 @@ PARTITIONS = 1
 FLEET = ("--regions", "1", "--sites", "6", "--appliances", "24", "--prefixes", "600")
 FLEET += ("--rate", "50")
 TABLE_NAMES = [topic.name for topic in TABLES]
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 Key = tuple[str, int, bytes]
 
