@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.broker.topics import create_topics
 from pipeline.follow.follower import Follower, snapshot
-from pipeline.follow.table import SteeringTable
+from pipeline.follow.table import Applied, SteeringTable
 from pipeline.wire.decode import decode
 from schemas.registry import INPUTS, LB_WEIGHTS
 from tests.brokers import TestBroker
@@ -55,9 +55,10 @@ async def test_killed_workers_lose_nothing_and_the_log_repeats(
     async with Plane(own_broker, tmp_path, workers=2) as plane:
         fleet = plane.fleet(*FLEET)
         await fleet.start()
-        async with Follower(own_broker.settings) as follower:
+        history = History()
+        async with Follower(own_broker.settings, history.take) as follower:
             await follower.wait_for(lambda table: len(weights(table)) == 8, PATIENCE_S)
-            await losing_one_appliance_moves_only_its_share(own_broker, follower)
+            await losing_one_appliance_moves_only_its_share(own_broker, follower, history)
             for number in (0, 1):
                 await asyncio.sleep(chance.uniform(0.5, 3))
                 await plane.kill(number)
@@ -72,17 +73,30 @@ async def test_killed_workers_lose_nothing_and_the_log_repeats(
     assert sum(terms) > PARTITIONS  # somebody did take over
 
 
-async def losing_one_appliance_moves_only_its_share(broker: TestBroker, follower: Follower) -> None:
+class History(dict[str, list[dict[str, int]]]):
+    """Site -> its weights, each time that they were published."""
+
+    async def take(self, step: Applied) -> None:
+        for site, value in step.changed.get(LB_WEIGHTS.name, {}).items():
+            if value is not None:
+                told = {one["appliance"]: one["weight"] for one in decode(value)[1]["appliances"]}
+                self.setdefault(site.decode(), []).append(told)
+
+
+async def losing_one_appliance_moves_only_its_share(
+    broker: TestBroker, follower: Follower, history: History
+) -> None:
     """L6 seen from outside, and the verdict that says why."""
-    before = weights(follower.table)
-    site, members = max(before.items(), key=lambda item: len(item[1]))
+    site, members = max(weights(follower.table).items(), key=lambda item: len(item[1]))
     lost = max(members, key=lambda name: members[name])
     server = broker.settings.bootstrap
     await edgesteer("sim", "fail", lost, "--broker", server)
     await follower.wait_for(lambda table: weights(table)[site][lost] == 0, PATIENCE_S)
-    after = weights(follower.table)[site]
+    gone = next(at for at, told in enumerate(history[site]) if told[lost] == 0)
+    # Weights lean in other cuts.
+    before, after = history[site][gone - 1] if gone else members, history[site][gone]
     assert sum(after.values()) == 10_000
-    assert all(after[name] >= members[name] for name in members if name != lost)
+    assert all(after[name] >= before[name] for name in members if name != lost)
     said = await edgesteer("verdicts", "--entity", lost, "--json", "--broker", server)
     assert json.loads(said.splitlines()[-1])["reason"] == "reported_failed"
 
