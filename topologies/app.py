@@ -25,8 +25,8 @@ log = structlog.get_logger("edgesteer.app")
 #: Consumer group, and with the table's name what the changelog is called (registry).
 APP_ID, CELLS_TABLE = "edgesteer", "cells"
 
-#: Apache Kafka evicts a silent member after this, and a take-over by another worker takes as long. The
-#: least that brokers allow unasked (group.min.session.timeout.ms): docs/adr/0038.
+#: Apache Kafka evicts a silent member after this, and a take-over by another worker takes as long.
+#: The least that brokers allow unasked (group.min.session.timeout.ms): docs/adr/0038.
 SESSION_TIMEOUT_S = 6.0
 #: A member hears of an eviction with its next heartbeat.
 HEARTBEAT_S = 0.5
