@@ -19,7 +19,7 @@ from pipeline.broker.settings import BrokerSettings
 from pipeline.errors import BrokerError
 
 VERSION = "0.2.3"
-START_TIMEOUT_S = 15.0
+START_TIMEOUT_S = 60.0
 STOP_PATIENCE_S = 10.0
 
 
