@@ -1,9 +1,9 @@
 """The fold over a recorded log: cut by cut, with the worker's own rule.
 
 A record counts as a cut or is ignored, its rows are those between the last cut's offsets and its
-own, its configuration is the one it names (topologies/folding.py does the same on a live log). Every
-tool is a reader of this one fold: replay compares what comes out, explain and diff look at the
-cell, what-if hands in a `Change`.
+own, its configuration is the one it names (topologies/folding.py does the same on a live log).
+Every tool is a reader of this one fold: replay compares what comes out, explain and diff look at
+the cell, what-if hands in a `Change`.
 
 Cells are folded one after the other, the rows of one cut at a time.
 """
