@@ -5,11 +5,12 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ARGS   ?=
 
-.PHONY: help setup demo test chaos check bench clean
+.PHONY: help setup demo test chaos simulation check bench clean
 help:
 	@echo "make demo [ARGS='--for 60s']   the whole plane on a simulated fleet, live in this terminal"
 	@echo "make test [ARGS='-k name']     the suite; prints which broker it ran against"
 	@echo "make chaos [KILLS=30]          workers killed, brokers lost, a quarter of an hour long"
+	@echo "make simulation [RUNS=2000]    workers' code under faults drawn from seeds, without a broker"
 	@echo "make check                     ruff, mypy --strict, import contracts"
 	@echo "make bench [ARGS=NAME]         benchmarks, one JSON object each"
 	@echo "make setup                     everything into .venv (demo and test call it)"
@@ -30,6 +31,10 @@ test: setup
 
 chaos: setup
 	@EDGESTEER_TEST_BROKER=kafka EDGESTEER_CHAOS_KILLS=$(or $(KILLS),30) $(BIN)/python -m pytest -s -k 'so_many_kills or burst' tests/integration/test_chaos.py tests/integration/test_limits.py $(ARGS)
+
+simulation: setup
+	@EDGESTEER_SIM_RUNS=$(or $(RUNS),2000) $(BIN)/python -m pytest -k toy tests/simulation/test_simulation.py $(ARGS)
+	@EDGESTEER_SIM_RUNS=$$(( $(or $(RUNS),2000) / 50 )) $(BIN)/python -m pytest -k real tests/simulation/test_simulation.py $(ARGS)
 
 check: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

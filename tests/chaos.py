@@ -28,9 +28,10 @@ from tests.brokers import TestBroker
 from tests.known import KnownProducer
 from topologies.app import SESSION_TIMEOUT_S
 
-#: After a fault every cell must have published within this time: a session that ends, an election,
-#: a start, and on a machine that does other things as well. A cell that needs more stands still.
-RECOVERY_S = 120.0
+#: After a fault every cell must have published within this time; one that needs more stands still.
+#: It says nothing of speed: three workers that start at once beside three brokers needed 113 s on
+#: a machine with a fifth of the usual processor time, which runs other tests as well.
+RECOVERY_S = 300.0
 GIVEN_S = 20.0  # a session, a rebalance and a start, on a busy machine
 SNAPSHOT_EVERY = 10  # cuts, so that kills fall into them
 CUTS_AFTER = 2  # the first may have been under way when the fault struck

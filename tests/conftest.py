@@ -29,6 +29,8 @@ _ran_on = pytest.StashKey[list[str]]()
 #: How long an example takes says nothing: it would fail on a busy machine.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+#: Bad input makes polars' reader panic (caught): a line each, here and in every process of a test.
+os.environ["RUST_BACKTRACE"] = "0"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -63,6 +63,8 @@ FAULTS = {
 #: Kills of the long run; it takes about 20 s a kill, so nobody waits for it unasked.
 KILLS = int(os.environ.get("EDGESTEER_CHAOS_KILLS") or 0)
 LONG_S = 3600
+#: What ends one that hangs: five faults, each with its RECOVERY_S, and all cuts folded again.
+QUICK_S = 1800
 
 
 @contextmanager
@@ -99,6 +101,7 @@ async def lay_topics(broker: TestBroker, copies: int) -> None:
     await create_topics(broker.settings, PARTITIONS, copies)
 
 
+@pytest.mark.timeout(QUICK_S)
 async def test_whatever_happens_the_tables_are_those_of_a_run_in_which_nothing_did(
     tmp_path: Path,
 ) -> None:

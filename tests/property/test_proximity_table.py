@@ -390,7 +390,7 @@ def placed() -> Everything:
     return world
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cuts=histories(), rules=st.lists(st.none() | CONFIGS, min_size=4, max_size=4))
 def test_any_history_leads_to_the_table_that_the_rules_describe(
     cuts: list[list[tuple[Any, ...]]], rules: list[ProximityConfig | None]

@@ -204,6 +204,7 @@ def test_a_damaged_commit_record_is_told() -> None:
         decoded_commit(b"PK\x03\x04")
 
 
+@settings(max_examples=30)
 @given(CELLS, st.integers(0, 400))
 def test_what_was_written_ahead_is_taken_only_where_it_is_still_so(cells: list, most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
