@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 DAY_MS = 86_400_000
+#: What a follower may be behind, or take to load a table, and still hold each cut as it was. Of
+#: younger records compaction must take none: a tombstone of one cut that the next cut supersedes
+#: would be gone before the slow one reads it, and it would hold a mixture of both.
+FOLLOWED_MS = 10 * 60_000
 
 
 class Cleanup(StrEnum):
@@ -29,7 +33,8 @@ class Role(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Topic:
     """One topic; `retention_ms` -1 keeps for ever; `compaction_lag_ms` is the least age at which
-    the broker may compact (far above the time between snapshots: docs/operating.md)."""
+    the broker may compact: far above the time between snapshots for what a fold reads again, far
+    above what a follower may be behind for a table (docs/operating.md)."""
 
     name: str
     role: Role
@@ -105,6 +110,7 @@ STEERING_PREFIXES = Topic(
     "prefix (17 bytes) then region",
     "workers",
     Cleanup.COMPACT,
+    compaction_lag_ms=FOLLOWED_MS,
 )
 STEERING_GROUPS = Topic(
     "steering.groups",
@@ -113,10 +119,25 @@ STEERING_GROUPS = Topic(
     "group (8 bytes) then region",
     "workers",
     Cleanup.COMPACT,
+    compaction_lag_ms=FOLLOWED_MS,
 )
-LB_WEIGHTS = Topic("lb.weights", Role.TABLE, ("SiteWeights",), "site", "workers", Cleanup.COMPACT)
+LB_WEIGHTS = Topic(
+    "lb.weights",
+    Role.TABLE,
+    ("SiteWeights",),
+    "site",
+    "workers",
+    Cleanup.COMPACT,
+    compaction_lag_ms=FOLLOWED_MS,
+)
 STEERING_SITES = Topic(
-    "steering.sites", Role.TABLE, ("SiteLoad",), "site", "workers", Cleanup.COMPACT
+    "steering.sites",
+    Role.TABLE,
+    ("SiteLoad",),
+    "site",
+    "workers",
+    Cleanup.COMPACT,
+    compaction_lag_ms=FOLLOWED_MS,
 )
 #: Its key is the cell, so compaction would leave one Epoch of each. Those of a week must stay: what
 #: a replay compares with, and what accounts for every input record.

@@ -5,6 +5,7 @@ number of partitions puts a region's routes and its health into different cells;
 `compact` belongs lets a table lose entries that are still good; a compaction lag shorter than the
 time between snapshots lets the broker eat the rows that a replay needs. So a worker refuses to
 start on any of them; the message names the topic, what it has, what it needs and what mends it.
+(A table that is compacted sooner than its followers read it stops no worker: `check` names it.)
 
 Creation never changes a topic that exists: what somebody set on purpose is theirs, and `check` says
 what has to change.
@@ -39,6 +40,7 @@ class Mistake(StrEnum):
     PARTITIONS = "partitions"
     CLEANUP = "cleanup"
     COMPACTION_LAG = "compaction_lag"
+    FOLLOWER_LAG = "follower_lag"  # the compaction lag of a table
     RETENTION = "retention"
     MESSAGE_BYTES = "message_bytes"
     MIN_INSYNC = "min_insync"
@@ -144,8 +146,13 @@ async def check_topics(
 
 
 async def require_topics(settings: BrokerSettings, prefix: str = "") -> int:
-    """The number of partitions, once all topics are right. Raises TopicMismatch otherwise."""
-    mismatches = await check_topics(settings, prefix=prefix)
+    """The number of partitions, once all topics are right for a worker. Raises TopicMismatch
+    otherwise."""
+    mismatches = [
+        each
+        for each in await check_topics(settings, prefix=prefix)
+        if each.mistake is not Mistake.FOLLOWER_LAG
+    ]
     if mismatches:
         raise TopicMismatch("\n".join(map(str, mismatches)))
     return await partition_count(settings, prefix)
@@ -235,6 +242,8 @@ def _compare(
     for mistake, key, holds in _RULES:
         if key not in wanted or (mistake is Mistake.RETENTION and topic.cleanup is Cleanup.COMPACT):
             continue
+        if mistake is Mistake.COMPACTION_LAG and topic.role is Role.TABLE:
+            mistake = Mistake.FOLLOWER_LAG
         has = laid.config.get(key, "unknown")
         if not holds(has, wanted[key]):
             remedy = (

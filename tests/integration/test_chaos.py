@@ -32,11 +32,14 @@ PARTITIONS = 4
 NODES = 3
 SIZE = SimSize(regions=4, sites=16, appliances=64, prefixes=1600, rate=200, churn_per_s=10)
 #: Table topics are compacted within the test: segments end soon. (On the embedded broker, so set,
-#: they lose records that are not superseded.) Tombstones must outlive the absence of any broker:
-#: one that comes back after they are gone still has what they ended, and may lead.
+#: they lose records that are not superseded.) Not so soon that a follower which is starved for some
+#: seconds misses what one cut took back and the next one gave again: it would hold a mixture.
+#: Tombstones must outlive the absence of any broker: one that comes back after they are gone still
+#: has what they ended, and may lead.
 SOON = {
     "segment.ms": "5000",
-    "max.compaction.lag.ms": "5000",
+    "min.compaction.lag.ms": "30000",
+    "max.compaction.lag.ms": "30000",
     "min.cleanable.dirty.ratio": "0.01",
     "delete.retention.ms": "180000",
 }

@@ -76,6 +76,17 @@ async def test_a_setting_that_would_break_a_law_is_named(
         await require_topics(broker.settings, prefix=prefix)
 
 
+async def test_a_table_compacted_too_soon_for_its_followers_is_named_and_stops_no_worker(
+    broker: TestBroker,
+) -> None:
+    name = "soon." + LB_WEIGHTS.name
+    await lay(broker, name, 4, {**configuration(LB_WEIGHTS, 1), "min.compaction.lag.ms": "5000"})
+    await create_topics(broker.settings, prefix="soon.")
+    (mismatch,) = await check_topics(broker.settings, prefix="soon.")
+    assert (mismatch.topic, mismatch.mistake) == (name, Mistake.FOLLOWER_LAG)
+    assert await require_topics(broker.settings, prefix="soon.") == 4
+
+
 async def test_records_kept_shorter_than_needed_are_named_and_longer_is_well(
     broker: TestBroker,
 ) -> None:
