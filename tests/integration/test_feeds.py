@@ -86,7 +86,7 @@ def command(broker: TestBroker, *args: str) -> tuple[int, list[dict[str, Any]], 
         [sys.executable, "-c", code, *args, "--broker", broker.settings.bootstrap, "--json"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr

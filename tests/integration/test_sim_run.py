@@ -113,7 +113,7 @@ async def run_command(broker: TestBroker, *args: str) -> subprocess.CompletedPro
         subprocess.run,
         [sys.executable, "-m", "pipeline.cli.main", "sim", *args],
         env={**os.environ, "EDGESTEER_BROKER": broker.settings.bootstrap},
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
 

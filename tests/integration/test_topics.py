@@ -133,7 +133,7 @@ async def test_nobody_there_is_a_broker_error() -> None:
 
 def edgesteer(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = Path(sys.executable).with_name("edgesteer")
-    return subprocess.run([command, *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run([command, *arguments], capture_output=True, text=True, timeout=300)
 
 
 def test_the_command_creates_checks_and_ends_with_a_truthful_status(

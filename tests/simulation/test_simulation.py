@@ -15,7 +15,7 @@ from tests.simulation.run import Run, simulate
 from tests.simulation.worlds import RealWorld
 
 #: Of each `make test`; `make simulation` runs thousands.
-RUNS, RUNS_REAL = 250, 10
+RUNS, RUNS_REAL = 200, 6
 #: What ends one that hangs, however many runs were asked for.
 HANGS_S = 4 * 3600
 
