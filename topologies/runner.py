@@ -205,6 +205,10 @@ class CellRunner(Folding):
         if self._other_code:
             await self._publishing.report(folded)
         else:
+            # What the one before wrote since our snapshot, for cuts that Epochs closed, is seen by
+            # nobody yet. An Epoch that ends before it would have a follower that reads all of it at
+            # once take it for late.
+            await self._standing.look(folded.cut.mark)
             await self._publishing.publish(folded, self._standing)
 
     async def _lead(self) -> None:

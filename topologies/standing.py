@@ -43,7 +43,8 @@ class Standing:
         return None if self._theirs or self._seen is None else dict(self._seen)
 
     async def ends(self) -> dict[str, int]:
-        """Table topic -> an offset behind everything that we wrote."""
+        """Table topic -> an offset behind everything that we wrote; after `look` behind what those
+        before us wrote as well."""
         if self._seen is not None:
             return self._seen
         return await self._readback.ends([one.name for one in TABLES], self._partition)

@@ -70,6 +70,7 @@ class FakeLog:
     def __init__(self, epoch: int = 0) -> None:
         self.cuts: list[Cut] = []
         self.published: list[tuple[Cut, bool]] = []
+        self.looks: list[int] = []  # how often it was looked for what others wrote, when published
         self.standing = FakeStanding()
         self.epoch = epoch
         self.highest = (0, 0)
@@ -96,6 +97,7 @@ class FakeLog:
         self, folded: Folded, standing: "FakeStanding", *, reconciled: Cell | None = None
     ) -> None:
         self.published.append((folded.cut, reconciled is not None))
+        self.looks.append(standing.looks)
 
     def causes(self) -> list[Cause]:
         return [cut.cause for cut, _ in self.published]
@@ -161,6 +163,17 @@ async def test_catching_up_publishes_only_cuts_without_an_epoch_then_takes_over_
     takeover, reconciled = log.published[1]
     assert (takeover.cause, takeover.term, reconciled) == (Cause.TAKEOVER, 2, True)
     assert log.standing.reconciled_count == 1
+
+
+async def test_before_a_cut_is_published_again_it_is_seen_what_was_written_since_the_snapshot() -> (
+    None
+):
+    log = FakeLog(epoch=1)
+    log.cuts = [cut_of(1, 1, "old"), cut_of(2, 1, "old"), cut_of(3, 1, "old")]
+    async with running(log) as runner:
+        await until(lambda: runner.phase is Phase.LEADING)
+    assert [cut.number for cut, _ in log.published[:3]] == [2, 3, 4]
+    assert log.looks[:2] == [1, 2]
 
 
 async def test_cuts_that_do_not_count_are_ignored_by_every_reader() -> None:

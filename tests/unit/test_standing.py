@@ -104,6 +104,20 @@ async def test_nothing_is_read_while_nobody_else_writes(cell: Cell) -> None:
     assert stands.verified == {topic: len(log) for topic, log in topics.logs.items()}
 
 
+async def test_after_a_look_the_ends_lie_behind_what_the_one_before_wrote_since_the_snapshot(
+    cell: Cell,
+) -> None:
+    """Nothing of it counts as somebody else's where it says what the cell has published."""
+    topics = Topics()
+    stands = standing(topics)  # the snapshot was made here
+    topics.put(OTHERS, everything(cell))
+    ends = {topic: len(log) for topic, log in topics.logs.items()}
+    assert await stands.ends() != ends
+    await stands.look(OWN)
+    assert await stands.ends() == ends
+    assert stands.corrections(cell) == []
+
+
 @pytest.mark.parametrize("behind", [True, False])
 async def test_what_a_zombie_wrote_is_written_over(cell: Cell, behind: bool) -> None:
     """Behind our last record, and between two of ours; also where the cell has published
