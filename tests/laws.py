@@ -28,7 +28,7 @@ TOPICS = (
 )
 
 
-SETTLE_S = 120.0
+SETTLE_S = 300.0
 
 
 async def settled(broker: TestBroker, partitions: int) -> None:
