@@ -64,6 +64,18 @@ def _input(name: str, records: tuple[str, ...], key: str, writer: str, *, compac
     )
 
 
+def _table(name: str, record: str, key: str) -> Topic:
+    return Topic(
+        name,
+        Role.TABLE,
+        (record,),
+        key,
+        "workers",
+        Cleanup.COMPACT,
+        compaction_lag_ms=FOLLOWED_MS,
+    )
+
+
 FLEET_INVENTORY = _input(
     "fleet.inventory",
     ("Region", "Site", "Cluster", "Appliance", "Network", "Drain"),
@@ -103,42 +115,10 @@ STEERING_CUTS = Topic(
 STEERING_CONFIG = Topic(
     "steering.config", Role.SHARED, ("Config",), "hash", "workers", Cleanup.COMPACT
 )
-STEERING_PREFIXES = Topic(
-    "steering.prefixes",
-    Role.TABLE,
-    ("PrefixEntry",),
-    "prefix (17 bytes) then region",
-    "workers",
-    Cleanup.COMPACT,
-    compaction_lag_ms=FOLLOWED_MS,
-)
-STEERING_GROUPS = Topic(
-    "steering.groups",
-    Role.TABLE,
-    ("GroupEntry",),
-    "group (8 bytes) then region",
-    "workers",
-    Cleanup.COMPACT,
-    compaction_lag_ms=FOLLOWED_MS,
-)
-LB_WEIGHTS = Topic(
-    "lb.weights",
-    Role.TABLE,
-    ("SiteWeights",),
-    "site",
-    "workers",
-    Cleanup.COMPACT,
-    compaction_lag_ms=FOLLOWED_MS,
-)
-STEERING_SITES = Topic(
-    "steering.sites",
-    Role.TABLE,
-    ("SiteLoad",),
-    "site",
-    "workers",
-    Cleanup.COMPACT,
-    compaction_lag_ms=FOLLOWED_MS,
-)
+STEERING_PREFIXES = _table("steering.prefixes", "PrefixEntry", "prefix (17 bytes) then region")
+STEERING_GROUPS = _table("steering.groups", "GroupEntry", "group (8 bytes) then region")
+LB_WEIGHTS = _table("lb.weights", "SiteWeights", "site")
+STEERING_SITES = _table("steering.sites", "SiteLoad", "site")
 #: Its key is the cell, so compaction would leave one Epoch of each. Those of a week must stay: what
 #: a replay compares with, and what accounts for every input record.
 STEERING_EPOCHS = Topic(
