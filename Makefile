@@ -34,7 +34,7 @@ chaos: setup
 
 simulation: setup
 	@EDGESTEER_SIM_RUNS=$(or $(RUNS),2000) $(BIN)/python -m pytest -k toy tests/simulation/test_simulation.py $(ARGS)
-	@EDGESTEER_SIM_RUNS=$$(( $(or $(RUNS),2000) / 50 )) $(BIN)/python -m pytest -k real tests/simulation/test_simulation.py $(ARGS)
+	@EDGESTEER_SIM_RUNS=$$(( ($(or $(RUNS),2000) + 49) / 50 )) $(BIN)/python -m pytest -k real tests/simulation/test_simulation.py $(ARGS)
 
 check: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -165,9 +165,7 @@ async def test_catching_up_publishes_only_cuts_without_an_epoch_then_takes_over_
     assert log.standing.reconciled_count == 1
 
 
-async def test_before_a_cut_is_published_again_it_is_seen_what_was_written_since_the_snapshot() -> (
-    None
-):
+async def test_what_others_wrote_is_seen_before_a_cut_is_published_again() -> None:
     log = FakeLog(epoch=1)
     log.cuts = [cut_of(1, 1, "old"), cut_of(2, 1, "old"), cut_of(3, 1, "old")]
     async with running(log) as runner:
