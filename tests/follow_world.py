@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.follow.table import Batch, SteeringTable
+from pipeline.follow.table import Applied, Batch, SteeringTable
 from pipeline.wire.address import parse_prefix
 from pipeline.wire.encode import encode
 from pipeline.wire.headers import pack_cut
@@ -112,11 +112,11 @@ class World:
         for topic, end in self.ends.items():
             self.table.reached(topic, self.partition, end)
 
-    def publish(self, changes: Sequence[Change]) -> None:
-        """One whole cut: records, Epoch, positions, applied."""
+    def publish(self, changes: Sequence[Change]) -> list[Applied]:
+        """One whole cut: records, Epoch, positions, applied; what was applied."""
         self.cut += 1
         self.send(changes, self.cut)
         self.remember(changes)
         self.table.close(self.epoch())
         self.reach()
-        self.table.advance()
+        return self.table.advance()

@@ -1,11 +1,14 @@
-"""The steering table's parts as JSON values: what the asking commands print with --json.
+"""What the asking commands have in common: the steering table's parts as JSON values, and a word
+of warning where it is not one cut's.
 
 Shares and weights are integers in ten-thousandths, as published.
 """
 
 from typing import Any
 
+from pipeline.cli.common import note
 from pipeline.follow.lookup import Answer, ApplianceWeight, Proximity
+from pipeline.follow.table import SteeringTable
 from pipeline.wire.address import format_address, format_prefix
 
 
@@ -66,6 +69,18 @@ def weights_json(
         "weights": {each.appliance: each.weight for each in parts},
         "states": {each.appliance: {"state": each.state, "reason": each.reason} for each in parts},
     }
+
+
+def warn_of_mixture(held: SteeringTable) -> None:
+    """One line for each cell that is not what its Epoch says, and what to do about it."""
+    mismatches = held.verify()
+    for mismatch in mismatches:
+        note(f"warning: {mismatch}")
+    if mismatches:
+        note(
+            "ask again; if it stays, see `edgesteer topics check`, and whether the workers are of "
+            "a later version than this command"
+        )
 
 
 def percent(ten_thousandths: int) -> str:

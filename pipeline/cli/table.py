@@ -32,6 +32,7 @@ def command(
 
     With --json, `shares` are ten-thousandths for vod, live and game.
     """
+    from pipeline.cli.answers import warn_of_mixture
     from pipeline.follow.follower import snapshot
     from pipeline.wire.address import parse_prefix
 
@@ -40,6 +41,7 @@ def command(
     except WireError as error:
         raise UsageError(f"--prefix {prefix}: {error.detail}") from None
     held = run_async(snapshot(broker))
+    warn_of_mixture(held)
     entries = [
         (partition, key, value)
         for partition, key, value in held.items(STEERING_PREFIXES.name)

@@ -42,7 +42,7 @@ def command(
 
     With --json, `share` and `weight` are ten-thousandths. Status 1 when no prefix covers it.
     """
-    from pipeline.cli.answers import answer_json
+    from pipeline.cli.answers import answer_json, warn_of_mixture
     from pipeline.follow.follower import snapshot
     from pipeline.follow.lookup import who
     from pipeline.wire.address import parse_address
@@ -51,7 +51,9 @@ def command(
         client = parse_address(address)
     except WireError as error:
         raise UsageError(error.detail) from None
-    answer = who(run_async(snapshot(broker)), client, traffic_class.name, region)
+    held = run_async(snapshot(broker))
+    warn_of_mixture(held)
+    answer = who(held, client, traffic_class.name, region)
     if answer is None:
         where = f" in region {region}" if region else ""
         note(f"no prefix in the table covers {address}{where}")

@@ -49,15 +49,6 @@ class Closed(NamedTuple):
     ends: dict[str, int]
 
 
-class Applied(NamedTuple):
-    """One step: cut `previous` (0: none) became `cut`; `changed` by topic, None where removed."""
-
-    partition: int
-    previous: int
-    cut: int
-    changed: dict[str, dict[bytes, bytes | None]]
-
-
 class Mismatch(NamedTuple):
     """A cell that does not hold what its Epoch says; hashes as 16 hex digits."""
 
@@ -65,6 +56,26 @@ class Mismatch(NamedTuple):
     cut: int
     expected: str
     found: str
+
+    def __str__(self) -> str:
+        return (
+            f"cell {self.partition} is not what its Epoch of cut {self.cut} says (table hash "
+            f"{self.found}, not {self.expected}): some of it may be of another cut"
+        )
+
+
+class Applied(NamedTuple):
+    """One step: cut `previous` (0: none) became `cut`; `changed` by topic, None where removed.
+
+    `mismatch`: what came of it is not what the Epoch says, so the table is of no one cut until a
+    later step is without. It happens to a follower behind by more than the topics' compaction lag
+    (docs/adr/0039), and to one older than the workers, which does not know all table topics."""
+
+    partition: int
+    previous: int
+    cut: int
+    changed: dict[str, dict[bytes, bytes | None]]
+    mismatch: Mismatch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +213,7 @@ class CellTable:
             self.dropped["old_cut"] += late
             self._apply(topic, changed[topic])
         self.applied = last
-        return Applied(self.partition, previous, last.cut, changed)
+        return Applied(self.partition, previous, last.cut, changed, self.mismatch())
 
     @property
     def is_waiting(self) -> bool:

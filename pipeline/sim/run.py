@@ -126,7 +126,9 @@ class Simulation:
         self._say(f"the fleet is up after {time.monotonic() - began:.1f} s")
 
     async def _follow(self, world: World, stack: AsyncExitStack) -> None:
-        async def stepped(_: Applied) -> None:
+        async def stepped(step: Applied) -> None:
+            if step.mismatch is not None:
+                self._say(f"viewers follow a mixture: {step.mismatch}")
             published.stepped()
 
         follower = Follower(self._broker, stepped)

@@ -85,6 +85,19 @@ def test_who_prints_what_scripts_rely_on() -> None:
     assert "key" not in answer["sites"][0]
 
 
+@pytest.mark.parametrize("command", [["who", "203.0.113.7"], ["table"]])
+def test_an_answer_from_a_table_that_is_no_one_cut_comes_with_a_warning(
+    world: World, command: list[str]
+) -> None:
+    assert "warning" not in ask(*command).stderr
+    world.live["steering.sites", b"lost"] = b"on the way"
+    world.publish([])
+    warned = ask(*command)
+    assert warned.exit_code == 0
+    assert "warning: cell 0 is not what its Epoch of cut 2 says" in warned.stderr
+    assert "edgesteer topics check" in warned.stderr
+
+
 def test_who_why_adds_the_proximity_keys() -> None:
     (answer,) = lines(ask("who", "203.0.113.7", "--json", "--why"))
     assert answer["sites"][1]["key"] == {

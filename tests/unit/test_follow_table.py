@@ -159,6 +159,16 @@ def test_a_table_that_differs_from_its_epoch_says_so() -> None:
     assert mismatch.expected != mismatch.found
 
 
+def test_each_step_says_whether_its_table_is_what_its_epoch_says() -> None:
+    world = World(SteeringTable())
+    world.live[LB_WEIGHTS.name, b"lost"] = b"on the way"
+    (wrong,) = world.publish(FIRST)
+    assert wrong.mismatch == world.table.cell(0).mismatch() is not None
+    del world.live[LB_WEIGHTS.name, b"lost"]
+    (right,) = world.publish([])
+    assert right.mismatch is None
+
+
 def test_partitions_move_independently() -> None:
     table = SteeringTable()
     one, two = World(table, 0), World(table, 1)
