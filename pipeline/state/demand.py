@@ -23,13 +23,13 @@ from pipeline.config import SteeringConfig
 from pipeline.reasons import Noted
 from pipeline.state import screens
 from pipeline.state.codec import Packed, pack, unpack, within
+from pipeline.state.demandring import DemandRing
 from pipeline.state.fleet import CLASSES, Fleet
 from pipeline.state.forecast import Expected, Forecast, Seen
 from pipeline.state.ids import Int32, Int64, UInt64, grown
 from pipeline.state.keyindex import KeyIndex
 from pipeline.state.playrows import PlayRows, blocks_of, play_rows, regions_of
 from pipeline.state.reporting import Drawn, Heard, Reporting
-from pipeline.state.ringsum import RingSum
 from pipeline.state.trend import Trend
 from pipeline.state.waiting import MANY, Waiting
 from pipeline.state.waiting import Drawn as Waited
@@ -64,15 +64,10 @@ class Demand:
         self._tidied = -1  # in which bucket it was looked for idle blocks
         self._index = KeyIndex(np.uint64)
         self._last: Int64 = np.empty(0, dtype=np.int64)  # newest bucket in which a block drew
-        self._window_ms = self._bucket_ms = 0
-        self._held: Int64 = np.empty(0, dtype=np.int64)  # bucket number that each slot holds
-        #: bytes [slot, block, class]; more rows than there are blocks.
-        self._ring: Int64 = np.zeros((0, 0, len(CLASSES)), dtype=np.int64)
-        # Bytes [block, class] in the complete buckets of the window and in the newer half of them,
-        # as seen from bucket _seen_from. They follow from the ring.
-        self._whole, self._recent = RingSum(len(CLASSES)), RingSum(len(CLASSES))
-        self._seen_from = -1
-        self._level: Int64 | None = None  # of all blocks, as of the sums
+        self._ring = DemandRing(len(CLASSES))
+        # Of all blocks, and of which version of the ring's sums.
+        self._level: Int64 = np.empty((0, len(CLASSES)), dtype=np.int64)
+        self._level_of = -1
         self.trend, self.reporting = Trend(len(CLASSES)), Reporting(len(CLASSES))
         self.forecast = Forecast(len(CLASSES))
         self._ahead: Int64 = np.zeros(
@@ -117,14 +112,14 @@ class Demand:
             "demand",
             {
                 "generation": self.generation,
-                "window_ms": self._window_ms,
-                "bucket_ms": self._bucket_ms,
+                "window_ms": self._ring.window_ms,
+                "bucket_ms": self._ring.bucket_ms,
                 "starts": self._starts,
                 "bytes": self._bytes,
                 "key": self._index.column(0),
                 "last": self._last,
-                "held": self._held,
-                "ring": self._ring[:, : len(self)],
+                "held": self._ring.held,
+                "ring": self._ring.drawn[:, : len(self)],
                 **within("trend", self.trend.fields()),
                 **within("reporting", self.reporting.fields()),
                 **within("forecast", self.forecast.fields()),
@@ -136,9 +131,8 @@ class Demand:
         """The inverse of `to_bytes`."""
         demand, fields = cls(), unpack("demand", data)
         demand.generation, demand._last = fields["generation"], fields["last"]
-        demand._window_ms, demand._bucket_ms = fields["window_ms"], fields["bucket_ms"]
         demand._starts, demand._bytes = fields["starts"], fields["bytes"]
-        demand._held, demand._ring = fields["held"], fields["ring"]
+        demand._ring = DemandRing.of(fields)
         demand.trend = Trend.of(fields.part("trend"))
         demand.reporting = Reporting.of(fields.part("reporting"))
         demand.forecast = Forecast.of(fields.part("forecast"))
@@ -163,13 +157,14 @@ class Demand:
             return None
         self._turn(now_ms, config)
         region, appliance = regions_of(told.appliance, fleet)
-        bucket = np.minimum(told.at_ms, now_ms) // self._bucket_ms
-        late = bucket <= now_ms // self._bucket_ms - len(self._held)
+        bucket = np.minimum(told.at_ms, now_ms) // self._ring.bucket_ms
+        current = self._ring.bucket(now_ms)
+        late = bucket <= current - len(self._ring)
         account.note(Noted.LATE, int(late.sum()))
         account.note(Noted.UNPLACED_PLAY, int((appliance < 0).sum()))
         if late.any():
             region[late] = appliance[late] = -1
-            bucket[late] = now_ms // self._bucket_ms
+            bucket[late] = current
         waiting = self._waiting
         waiting.put(frame, kept, region, bucket, told.wanted, appliance, told.received)
         waiting.appliances = len(fleet.appliances)
@@ -181,17 +176,18 @@ class Demand:
         """int64[blocks, 3]: bits per second by class over the complete buckets of the window; of
         these blocks, or of all."""
         self._settle()
-        if not self._bucket_ms:
+        ring = self._ring
+        if not len(ring):
             return np.zeros((len(self) if blocks is None else len(blocks), len(CLASSES)), np.int64)
-        whole, _ = self._sums(now_ms)
-        if self._level is None:
-            self._level = np.zeros(whole.shape, np.int64)
+        whole, _ = ring.sums(now_ms, len(self))
+        if self._level_of != ring.version:
+            self._level, self._level_of = np.zeros(whole.shape, np.int64), ring.version
             some = np.flatnonzero(whole)  # a block draws of one class, or two
             total = whole.reshape(-1)[some]
             # total * 8000 // window without its overflow (np.divmod takes several times as long)
-            seconds = total // self._window_ms
-            rest = total - seconds * self._window_ms
-            self._level.reshape(-1)[some] = seconds * 8000 + rest * 8000 // self._window_ms
+            seconds = total // ring.window_ms
+            rest = total - seconds * ring.window_ms
+            self._level.reshape(-1)[some] = seconds * 8000 + rest * 8000 // ring.window_ms
         return self._level.copy() if blocks is None else self._level[blocks]
 
     def planned_bps(self, now_ms: int, blocks: Int64 | None = None) -> Int64:
@@ -208,12 +204,13 @@ class Demand:
         level = self.level_bps(now_ms, blocks)
         if len(self.reporting.added):
             level += grown(self._missing_bps(), len(self), 0)[blocks]
-        where = self.block_region[blocks], self.trend.moving, self._apart_ms, self._bucket_ms
+        ring = self._ring
+        where = self.block_region[blocks], self.trend.moving, ring.apart_ms, ring.bucket_ms
         return self.forecast.of_blocks(blocks, level, *where)
 
     def expected_of(self, region: int) -> Expected:
         """int64[3] each: the same of a whole region (fleet id)."""
-        expected = self.forecast.of_region(region, max(self._bucket_ms, 1))
+        expected = self.forecast.of_region(region, max(self._ring.bucket_ms, 1))
         if len(self.reporting.added):
             missing = self._missing_bps()
             missing = missing[self.block_region[: len(missing)] == region].sum(axis=0)
@@ -223,40 +220,37 @@ class Demand:
 
     def chance_bps(self, level_bps: Int64) -> Int64:
         """int64[3]: how much what draws this much may rise by chance."""
-        if not self._bucket_ms:
+        if not len(self._ring):
             return np.zeros(len(CLASSES), np.int64)
-        return self.trend.chance_bps(level_bps, self._buckets, self._bucket_ms)
+        return self.trend.chance_bps(level_bps, self._ring.buckets, self._ring.bucket_ms)
 
     def learn(self, now_ms: int) -> bool:
         """Once for each bucket that is complete: how far demand wavers by itself, and what of it
         rises; whether there was one."""
-        if not self._bucket_ms or not self.trend.turned(now_ms // self._bucket_ms):
+        ring = self._ring
+        if not len(ring) or not self.trend.turned(ring.bucket(now_ms)):
             return False
         self._settle()
         self._advance(now_ms)  # plays may have ceased
-        sums, short = self._sums(now_ms), self.reporting.short
-        current = now_ms // self._bucket_ms
-        self.trend.learn(*sums, self._buckets, self._bucket_ms, current, still=len(short) > 0)
+        sums, short = ring.sums(now_ms, len(self)), self.reporting.short
+        current, of_time = ring.bucket(now_ms), (ring.buckets, ring.bucket_ms)
+        self.trend.learn(*sums, *of_time, current, still=len(short) > 0)
         if len(short):  # plays that come back are no crowd
             self.trend.only(~np.isin(self.block_region[self.trend.moving.block], short))
-        if self.trend.ready(self._buckets):
-            seen = Seen(*sums, self._buckets, self.block_region, short)
-            self.forecast.learn(seen, self.trend.moving, self.trend.noise, self._bucket_ms, current)
+        if self.trend.ready(ring.buckets):
+            seen = Seen(*sums, ring.buckets, self.block_region, short)
+            self.forecast.learn(seen, self.trend.moving, self.trend.noise, ring.bucket_ms, current)
         self._look_ahead()
         return True
 
     def listen(self, now_ms: int, heard: Heard) -> None:
         """Once for each bucket: whether plays still tell of all that is sent (reporting.py)."""
         self._settle()
-        current, buckets = now_ms // self._bucket_ms, self._buckets
-        complete = (self._held < current) & (self._held >= current - buckets)
-        newer = complete & (self._held >= current - buckets // 2)
-        newest = complete & (self._held >= current - max(buckets // 4, 1))
-        self.reporting.grow(len(self._held), len(heard.fresh))
-        if self.trend.ready(buckets):
-            drawn = Drawn(
-                *self._sums(now_ms), self.block_region, complete, complete & ~newer, newest
-            )
+        ring, current = self._ring, self._ring.bucket(now_ms)
+        self.reporting.grow(len(ring), len(heard.fresh))
+        if self.trend.ready(ring.buckets):
+            sums = ring.sums(now_ms, len(self))
+            drawn = Drawn(*sums, self.block_region, *ring.windows(current))
             self.reporting.judge(heard, drawn, float(self.trend.noise.max()), current)
             self._look_ahead()
 
@@ -264,22 +258,22 @@ class Demand:
         """Forget the blocks idle for IDLE_MS, once they are a quarter of all; whether it
         did. The ids of the others change. Looked at once for each bucket: in the same one a block
         can only cease to be idle."""
-        if not self._bucket_ms or now_ms // self._bucket_ms == self._tidied:
+        ring = self._ring
+        if not len(ring) or ring.bucket(now_ms) == self._tidied:
             return False
         self._settle()
-        self._tidied = now_ms // self._bucket_ms
-        kept = np.flatnonzero(self._last > self._tidied - -(-IDLE_MS // self._bucket_ms))
+        self._tidied = ring.bucket(now_ms)
+        kept = np.flatnonzero(self._last > self._tidied - -(-IDLE_MS // ring.bucket_ms))
         if len(kept) == len(self) or 4 * len(kept) > 3 * len(self):
             return False
         keys = self._index.column(0)[kept]
         self._index = KeyIndex(np.uint64)
         self._index.intern(keys)
-        self._ring = self._ring.take(kept, axis=1)
+        ring.keep(kept)
         self.trend.renumber(kept)
         self.reporting.renumber(kept)
         self.forecast.renumber(kept)
         self._look_ahead()
-        self._forget_sums()
         for column in ("_block_region", "_block_hi", "_block_lo", "_last"):
             setattr(self, column, getattr(self, column)[kept])
         self.generation += 1
@@ -287,61 +281,32 @@ class Demand:
 
     def _look_ahead(self) -> None:
         """Lay what is risen out by block."""
-        self._ahead = np.zeros(self._ring.shape[1:], np.int64)
-        if not self._bucket_ms:
+        ring, risen = self._ring, self.trend.risen
+        self._ahead = np.zeros((ring.room, len(CLASSES)), np.int64)
+        if not len(ring):
             return
-        risen = self.trend.risen
-        ahead_bps = risen.ahead_bps(self._apart_ms, self._bucket_ms)
+        ahead_bps = risen.ahead_bps(ring.apart_ms, ring.bucket_ms)
         self._ahead[risen.block, risen.klass] = ahead_bps
         missing = self._missing_bps()
         self._ahead[: len(missing)] += missing
 
     def _missing_bps(self) -> Int64:
         """int64[blocks, 3], perhaps of the first blocks only: drawn, but not told by plays."""
-        missing: Int64 = self.reporting.added * 8 // self._window_ms * 1000
+        missing: Int64 = self.reporting.added * 8 // self._ring.window_ms * 1000
         return missing
-
-    @property
-    def _apart_ms(self) -> float:
-        """From the middle of the older half of a window to that of the newer one."""
-        return self._buckets * self._bucket_ms / 2
-
-    @property
-    def _buckets(self) -> int:
-        """Complete ones of a window."""
-        return len(self._held) - 1
-
-    def _sums(self, now_ms: int) -> tuple[Int64, Int64]:
-        """Bytes [block, class] in the complete buckets, and in the newer half of them."""
-        current = now_ms // self._bucket_ms
-        if current != self._seen_from:
-            self._look_from(current)
-        return self._whole.total[: len(self)], self._recent.total[: len(self)]
-
-    def _look_from(self, current: int) -> None:
-        complete = (self._held < current) & (self._held >= current - self._buckets)
-        self._whole.look(self._ring, complete)
-        self._recent.look(self._ring, complete & (self._held >= current - self._buckets // 2))
-        self._seen_from, self._level = current, None
-
-    def _forget_sums(self) -> None:
-        self._seen_from = -1
-        self._whole.forget()
-        self._recent.forget()
 
     def _settle(self) -> None:
         """Add what waits."""
         if not self._waiting.rows:
             return
-        starts, said, drawn = self._waiting.take(len(self._held))
+        starts, said, drawn = self._waiting.take(len(self._ring))
         self._starts += starts
-        self.reporting.grow(len(self._held), self._waiting.appliances)
+        self.reporting.grow(len(self._ring), self._waiting.appliances)
         self.reporting.add(*said)
         self._add(drawn)
 
     def _add(self, drawn: Waited) -> None:
         """Add bytes to blocks, in cells class * slots + slot; each pair at most once."""
-        self._level = None
         keys, amount = drawn.keys, drawn.amount
         ids = self._index.find(keys)
         fresh = np.flatnonzero(ids < 0)
@@ -349,17 +314,12 @@ class Demand:
             self._new_blocks(_in_order(keys[fresh], drawn.came[fresh]))
             ids[fresh] = self._index.find(keys[fresh])
         classes, slot = (
-            part.astype(np.int64) for part in divmod(drawn.cell, _U64(len(self._held)))
+            part.astype(np.int64) for part in divmod(drawn.cell, _U64(len(self._ring)))
         )
-        room = self._ring.shape[1]  # flat places: three indices take three times as long
-        self._ring.reshape(-1)[(slot * room + ids) * len(CLASSES) + classes] += amount
-        if self._seen_from >= 0:
-            where = ids.astype(np.int64) * len(CLASSES) + classes
-            for kept_up in (self._whole, self._recent):
-                kept_up.add(slot, where, amount)
+        self._ring.add(slot, ids.astype(np.int64), classes, amount)
         for which in range(len(CLASSES)):
             self._bytes[which] += amount[classes == which].sum()
-        np.maximum.at(self._last, ids, self._held[slot])
+        np.maximum.at(self._last, ids, self._ring.held[slot])
 
     def _new_blocks(self, keys: UInt64) -> None:
         """Give ids to `keys` (new, each once), in this order."""
@@ -369,58 +329,28 @@ class Demand:
         self._block_hi = np.concatenate([self._block_hi, hi])
         self._block_lo = np.concatenate([self._block_lo, lo])
         self._last = np.concatenate([self._last, np.zeros(len(keys), dtype=np.int64)])
-        slots, room, width = self._ring.shape
-        if room < len(self):
-            ring = np.zeros((slots, max(len(self), room * 3 // 2), width), dtype=np.int64)
-            ring[:, :room] = self._ring
-            self._ring = ring
+        if self._ring.grow(len(self)):
             self._look_ahead()
-            self._forget_sums()
 
     def _turn(self, now_ms: int, config: SteeringConfig) -> None:
-        """The same, for the window and buckets of this configuration."""
-        wanted = (config.inputs.demand_window_ms, config.inputs.demand_bucket_ms)
-        if wanted != (self._window_ms, self._bucket_ms):
+        """Be ready for rows of `now_ms`, in the window and buckets of this configuration."""
+        ring, inputs = self._ring, config.inputs
+        wanted = (inputs.demand_window_ms, inputs.demand_bucket_ms)
+        if wanted != (ring.window_ms, ring.bucket_ms):
             self._settle()
-            self._rebuild(*wanted)
-        if self._waiting.oldest <= now_ms // self._bucket_ms - len(self._held):
+            self._last = self._last * ring.bucket_ms // inputs.demand_bucket_ms
+            ring.rebuild(*wanted)
+            # what they know is by the bucket
+            self.trend, self.reporting = Trend(len(CLASSES)), Reporting(len(CLASSES))
+            self.forecast = Forecast(len(CLASSES))
+        if self._waiting.oldest <= ring.bucket(now_ms) - len(ring):
             self._settle()  # what it belongs to leaves the ring
         self._advance(now_ms)
 
     def _advance(self, now_ms: int) -> None:
-        """Turn the ring to `now_ms`: slots that hold what has left it begin anew."""
-        current, slots = now_ms // self._bucket_ms, len(self._held)
-        if self._seen_from >= 0:
-            self._look_from(current)  # while the ring still holds what has left it
-        for number in range(max(int(self._held.max()) + 1, current - slots + 1), current + 1):
-            self._ring[number % slots] = 0
-            self.reporting.begin(number % slots)
-            self._held[number % slots] = number
-        if self._seen_from >= 0:
-            self._look_from(current)  # rows that come late belong to buckets that begin empty
-
-    def _rebuild(self, window_ms: int, bucket_ms: int) -> None:
-        """Another window or bucket: what is in the ring moves to where its buckets begin."""
-        held, ring, was_ms = self._held, self._ring, self._bucket_ms
-        self._forget_sums()
-        # what they know is by the bucket
-        self.trend, self.reporting = Trend(len(CLASSES)), Reporting(len(CLASSES))
-        self.forecast = Forecast(len(CLASSES))
-        slots = -(-window_ms // bucket_ms) + 1
-        self._window_ms, self._bucket_ms = window_ms, bucket_ms
-        self._held = np.full(slots, -1, dtype=np.int64)
-        self._ring = np.zeros((slots, ring.shape[1], len(CLASSES)), dtype=np.int64)
-        if not len(held):
-            return
-        newest = int(held.max()) * was_ms // bucket_ms
-        self._held[np.arange(newest - slots + 1, newest + 1) % slots] = np.arange(
-            newest - slots + 1, newest + 1
-        )
-        for slot, number in enumerate(held.tolist()):
-            moved = number * was_ms // bucket_ms
-            if number >= 0 and moved > newest - slots:
-                self._ring[moved % slots] += ring[slot]
-        self._last = self._last * was_ms // bucket_ms
+        """Turn the ring to `now_ms`."""
+        for slot in self._ring.advance(now_ms):
+            self.reporting.begin(slot)
 
 
 def _in_order(keys: UInt64, came: Int64) -> UInt64:

@@ -151,11 +151,13 @@ MADE_AGAIN = {
         "PrefixTree._by_id",
         "PrefixTree.version",
         "PrefixTree._news",
-        "Demand._whole",
-        "Demand._recent",
-        "Demand._seen_from",
+        "DemandRing.version",
+        "DemandRing._whole",
+        "DemandRing._recent",
+        "DemandRing._seen_from",
         "Demand._tidied",
         "Demand._level",
+        "Demand._level_of",
         "Demand._waiting",
         "Paths._prefixes",
         "Paths._room",
@@ -172,7 +174,7 @@ WITH_ROOM = {
     *("Rankings._id", "Rankings._start", "Rankings._count", "Rankings._at", "Rankings._entries"),
     *("Inheritance._pair_group", "RegionTable._own", "RegionTable._group"),
     *("Damping._up", "Penalties._penalty", "Penalties._at_ms"),
-    *("RegionTable._references", "PrefixTree.parent", "Demand._ring", "Demand._ahead"),
+    *("RegionTable._references", "PrefixTree.parent", "DemandRing.drawn", "Demand._ahead"),
 }
 
 
