@@ -22,7 +22,8 @@ from pipeline.decide.shares import RegionShares, SiteLoad
 from pipeline.decide.surges import Surges
 from pipeline.decide.tablebytes import table_from_bytes, table_to_bytes
 from pipeline.effects import Block, Record, VerdictRow
-from pipeline.publish import Keys, Ledger, PrefixDiff, PublishedPrefixes, keys_of
+from pipeline.publish import Ledger
+from pipeline.publishedprefixes import Keys, PrefixDiff, PublishedPrefixes, keys_of
 from pipeline.reasons import Reason
 from pipeline.state.codec import Packed, pack, unpack, within
 from pipeline.state.demand import Demand

@@ -23,7 +23,7 @@ from pipeline.cell import Cell
 from pipeline.config import SteeringConfig
 from pipeline.cut import Cut
 from pipeline.errors import UsageError
-from pipeline.publish import keys_of
+from pipeline.publishedprefixes import keys_of
 from pipeline.replay.fold import Rows
 from pipeline.replay.rowsput import frame_of, made, put, record_plan
 from pipeline.state.fleet import Fleet

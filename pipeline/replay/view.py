@@ -32,7 +32,7 @@ from pipeline.config import CODE_VERSION, SteeringConfig
 from pipeline.cut import Cut
 from pipeline.decide.sites import CLASS_NAMES, Load
 from pipeline.decide.units import load_bps
-from pipeline.publish import bytes_of
+from pipeline.publishedprefixes import bytes_of
 from pipeline.regions import TEN_THOUSANDTHS, Region
 from pipeline.replay.portions import portions
 from pipeline.state.lpm import PrefixTree

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from pipeline.decide.serving import Ranked, ServedGroups
 from pipeline.effects import Block, Record
-from pipeline.publish import Ledger, PublishedPrefixes, bytes_of, keys_of
+from pipeline.publish import Ledger
+from pipeline.publishedprefixes import PublishedPrefixes, bytes_of, keys_of
 from pipeline.wire.tablehash import MODULUS, record_hash
 from schemas.registry import LB_WEIGHTS, STEERING_GROUPS, STEERING_PREFIXES, TABLES
 

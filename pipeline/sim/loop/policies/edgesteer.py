@@ -12,7 +12,7 @@ from pipeline.cell import Cell, step
 from pipeline.config import CODE_VERSION, SteeringConfig
 from pipeline.cut import Cause, Cut
 from pipeline.effects import Effects, Record
-from pipeline.publish import keys_of
+from pipeline.publishedprefixes import keys_of
 from pipeline.sim.loop.crowd import Followed
 from pipeline.sim.loop.layout import CLASSES, Layout
 from pipeline.sim.loop.reports import News
