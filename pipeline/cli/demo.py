@@ -22,7 +22,7 @@ HINT = "In a second terminal: edgesteer who 203.0.113.7 --why, edgesteer weights
 
 def command(
     last: Annotated[
-        str | None, typer.Option("--for", metavar="60s", help="Unset: until Ctrl-C.")
+        str | None, typer.Option("--for", metavar="60s", help="Once it runs; unset: until Ctrl-C.")
     ] = None,
     broker: Annotated[
         str, typer.Option(help="embedded, or kafka: Apache Kafka, where Java 17 is.")

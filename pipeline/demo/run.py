@@ -5,6 +5,7 @@ every record it produced is accounted for, the workers, the broker last.
 """
 
 import asyncio
+import math
 import os
 import shutil
 import signal
@@ -44,13 +45,14 @@ from schemas.registry import (
 
 WATCHED = (STEERING_EPOCHS, STEERING_VERDICTS, STEERING_DEAD_LETTERS, LB_WEIGHTS, APPLIANCE_HEALTH)
 ORDERLY = (0, -signal.SIGTERM)  # the second: told to end before it was up
-SETTLE_S = 20.0  # how long the last records may take to be accounted for
+START_S = 180.0  # how long the first record may take to be folded, where the demo has an end
+SETTLE_S = 20.0  # for how long nothing may be accounted for while something is left
 CONFIG = "[steering.proximity]\nallow_documentation_prefixes = true\n"
 
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What to show. `seconds` None: until Ctrl-C."""
+    """What to show. `seconds`: from the first record folded on; None: until Ctrl-C."""
 
     broker: Literal["embedded", "kafka"] = "embedded"
     seconds: float | None = None
@@ -134,7 +136,7 @@ async def _run_on(
         await workers.start()
         await fleet.start()
         view.progress(f"running on the {options.broker} broker; Ctrl-C ends it")
-        problems += await _until_over(options.seconds, stop, watch, fleet, view)
+        problems += await _until_over(options.seconds, stop, watch, fleet, view, balance)
         view.progress("stopping the fleet, waiting until everything is accounted for")
         status = await fleet.stop(signal.SIGINT)
         if status != 0 and not problems:
@@ -179,32 +181,41 @@ async def _until_over(
     watch: asyncio.Task[None],
     fleet: Child,
     view: View,
+    balance: Balance,
 ) -> list[str]:
-    """Wait for the time, a signal, or the end of something that should not end: its problem."""
+    """Wait for the time, which counts from when there is something to see, for a signal, or for the
+    end of something that should not end: its problem."""
     fleet_ended = asyncio.create_task(fleet.wait())
     waited: set[asyncio.Future[Any]] = {stop, watch, fleet_ended}
-    deadline = None if seconds is None else time.monotonic() + seconds
-    while deadline is None or time.monotonic() < deadline:
-        done, _ = await asyncio.wait(waited, timeout=0.25, return_when=asyncio.FIRST_COMPLETED)
-        view.refresh()
-        if watch in done:
-            return [f"the view lost the broker: {watch.exception()!r}"]
-        if fleet_ended in done:
-            return [f"the simulated fleet ended with status {fleet_ended.result()} ({fleet.log})"]
-        if stop in done:
-            break
-    fleet_ended.cancel()
-    return []
+    begun, deadline = False, math.inf if seconds is None else time.monotonic() + START_S
+    try:
+        while time.monotonic() < deadline:
+            done, _ = await asyncio.wait(waited, timeout=0.25, return_when=asyncio.FIRST_COMPLETED)
+            view.refresh()
+            if watch in done:
+                return [f"the view lost the broker: {watch.exception()!r}"]
+            if fleet_ended in done:
+                status = fleet_ended.result()
+                return [f"the simulated fleet ended with status {status} ({fleet.log})"]
+            if stop in done:
+                return []
+            if seconds is not None and not begun and balance.folded:
+                begun, deadline = True, time.monotonic() + seconds
+    finally:
+        fleet_ended.cancel()
+    return [] if begun else [f"nothing was folded within {START_S:.0f} s ({fleet.log.parent})"]
 
 
 async def _settle(
     settings: BrokerSettings, partitions: int, balance: Balance, watch: asyncio.Task[None]
 ) -> int:
     """Wait until the Epochs account for every input record; how many there are."""
-    deadline = time.monotonic() + SETTLE_S
+    before, deadline = -1, 0.0
     while True:
         produced = await _produced(settings, partitions)
         accounted = balance.folded + balance.refused
+        if accounted > before:
+            before, deadline = accounted, time.monotonic() + SETTLE_S
         if accounted >= produced or watch.done() or time.monotonic() > deadline:
             return produced
         await asyncio.sleep(0.2)
