@@ -288,7 +288,7 @@ def iso(at_ms: int) -> str:
 def si(value: float, unit: str) -> str:
     """`12.3 Gbps`: three figures and a prefix."""
     for prefix in ("", "k", "M", "G", "T"):
-        if abs(value) < 1000:
+        if abs(value) < 999.5:  # what is more is 1,000 in three figures
             return f"{value:.3g} {prefix}{unit}"
         value /= 1000
     return f"{value:.3g} P{unit}"

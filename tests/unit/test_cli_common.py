@@ -55,6 +55,8 @@ def test_amounts_get_three_figures_and_a_prefix() -> None:
     assert si(0, "bps") == "0 bps"
     assert si(12_345, "bps") == "12.3 kbps"
     assert si(10**10, "bps") == "10 Gbps"
+    assert si(999_400_000, "bps") == "999 Mbps"
+    assert si(999_600_000, "bps") == "1 Gbps"
 
 
 def test_tables_line_up_and_a_pipe_gets_no_colours(capsys: pytest.CaptureFixture[str]) -> None:
