@@ -21,6 +21,7 @@ from pipeline.broker.kafka import KafkaCluster
 from pipeline.demo.children import Child
 from pipeline.demo.run import CONFIG
 from pipeline.errors import BrokerError
+from pipeline.follow.follower import Follower
 from pipeline.follow.table import Applied
 from schemas.registry import LB_WEIGHTS, PLAY_EVENTS, STEERING_CUTS
 from tests.brokers import TestBroker
@@ -98,6 +99,9 @@ class Watch:
     last: dict[int, tuple[int, float]] = field(default_factory=dict)  # cell -> cut, when
     silence_s: dict[int, float] = field(default_factory=dict)  # cell -> longest since `begin`
     complaints: list[str] = field(default_factory=list)
+
+    def attach(self, follower: Follower) -> None:
+        self.follower = follower
 
     async def on_step(self, step: Applied) -> None:
         now = time.monotonic()

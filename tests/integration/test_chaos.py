@@ -140,6 +140,7 @@ async def survive(
     async with Chaos(broker, cluster, folder, PARTITIONS, SEED) as chaos:
         known = KnownProducer(broker.settings, PARTITIONS, SEED, SIZE)
         follower = Follower(broker.settings, chaos.watch.on_step)
+        chaos.watch.attach(follower)
         async with follower, known:
             await chaos.run(faults, known)
             await known.stop()
