@@ -270,6 +270,7 @@ class Chaos:
         """Two rebalances: one more worker for a while."""
         worker = self.worker("guest")
         await worker.start()
+        await worker.says("worker started", RECOVERY_S)
         await worker.says("caught up", GIVEN_S)
         await asyncio.sleep(self.chance.uniform(0, 3))
         assert await worker.stop() == 0, "\n".join(worker.said()[-LAST_WORDS:])

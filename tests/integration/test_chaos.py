@@ -63,11 +63,12 @@ FAULTS = {
     "restart_broker": 0,
     "lose_leader_and_worker": 1,
 }
-#: Kills of the long run; it takes about 20 s a kill, so nobody waits for it unasked.
+#: Kills of the long run; it takes about 20 s a kill (90 on a slow machine), so nobody waits for it
+#: unasked.
 KILLS = int(os.environ.get("EDGESTEER_CHAOS_KILLS") or 0)
-LONG_S = 3600
 #: What ends one that hangs: five faults, each with its RECOVERY_S, and all cuts folded again.
 QUICK_S = 1800
+LONG_S = QUICK_S + 180 * KILLS
 
 
 @contextmanager
