@@ -233,8 +233,8 @@ class Demand:
         self._settle()
         self._advance(now_ms)  # plays may have ceased
         sums, short = ring.sums(now_ms, len(self)), self.reporting.short
-        current, of_time = ring.bucket(now_ms), (ring.buckets, ring.bucket_ms)
-        self.trend.learn(*sums, *of_time, current, still=len(short) > 0)
+        current = ring.bucket(now_ms)
+        self.trend.learn(*sums, ring.buckets, ring.bucket_ms, current, still=len(short) > 0)
         if len(short):  # plays that come back are no crowd
             self.trend.only(~np.isin(self.block_region[self.trend.moving.block], short))
         if self.trend.ready(ring.buckets):
