@@ -60,6 +60,9 @@ class Cells:
         self.consumer: object = None  # Faust's consumer, known once the app has started
         self._stalled_after_s = stalled_after_s
         self._undecided_since: float | None = monotonic()  # who has what, in the group
+        #: How much of the changelogs was read, in records; known once the app has started.
+        self.changelog_read: Callable[[], int] = int
+        self._changelog_read = 0  # when last looked at
 
     # assignment ---------------------------------------------------------------------------------
 
@@ -162,10 +165,18 @@ class Cells:
             if runner.phase is not Phase.SUPERSEDED and now - runner.moved_at > after_s
         ]
 
+    def note_recovery(self) -> None:
+        """A long changelog that is still being read is no standing still: cells come after it."""
+        read, before = self.changelog_read(), self._changelog_read
+        if read != before and self._undecided_since is not None:
+            self._undecided_since = monotonic()
+        self._changelog_read = read
+
     async def watch(self) -> None:
         """Report a failure when something stands still. Runs until cancelled."""
         while True:
             await asyncio.sleep(self._stalled_after_s / 10)
+            self.note_recovery()
             for reason in self.stalled(self._stalled_after_s):
                 self.on_failure(LogError(reason))
 

@@ -115,6 +115,7 @@ async def _run_app(
     app = build_app(options.app, cells)
     cells.consumer = snapshots.consumer = app.consumer
     snapshots.table = app.tables[CELLS_TABLE]
+    cells.changelog_read = lambda: app.tables.recovery.active_offsets.total()
     stop = _stop_signal()
     starting = asyncio.create_task(app.start())
     crashed = asyncio.create_task(app.wait_until_stopped())

@@ -85,17 +85,18 @@ async def run(
             async with Plane(broker, cell.partition, workers) as plane:
                 killed = await _each(plane, signal.SIGKILL, kills, say)
                 left = await _each(plane, signal.SIGTERM, handovers, say)
-    return summary(killed, left, {"appliances": APPLIANCES, "prefixes": cell.prefixes})
+    return summary(killed, left)
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
     """One take-over. `silent_s`: the longest time between two Epochs, by their time stamps;
-    `parts_s`: by name; `cuts`: folded behind the snapshot."""
+    `parts_s`: by name; `cuts`: folded behind the snapshot; `prefixes`: that the cell has."""
 
     seconds: float
     silent_s: float
     cuts: int
+    prefixes: int
     parts_s: dict[str, float]
 
 
@@ -109,7 +110,7 @@ async def _each(plane: "Plane", how: signal.Signals, count: int, say: Say) -> li
     return found
 
 
-def summary(killed: Sequence[Taken], left: Sequence[Taken], size: dict[str, Any]) -> dict[str, Any]:
+def summary(killed: Sequence[Taken], left: Sequence[Taken]) -> dict[str, Any]:
     """The result, of all that was measured."""
     worst = max(killed, key=lambda one: one.seconds)
     return {
@@ -119,7 +120,8 @@ def summary(killed: Sequence[Taken], left: Sequence[Taken], size: dict[str, Any]
         "ratios": {},
         "detail": {
             "machine": machine(),
-            **size,
+            "appliances": APPLIANCES,
+            "prefixes": min(one.prefixes for one in (*killed, *left)),
             "session_timeout_s": SESSION_TIMEOUT_S,
             "beyond_session_timeout_s": round(worst.seconds - SESSION_TIMEOUT_S, 2),
             "kill": _described(killed),
@@ -141,12 +143,14 @@ def _described(taken: Sequence[Taken]) -> dict[str, Any]:
 
 
 class Said(NamedTuple):
-    """An Epoch of the cell. `sent_ms`: by the broker's clock; `seen_s`: by this process's."""
+    """An Epoch of the cell. `sent_ms`: by the broker's clock; `seen_s`: by this process's;
+    `prefixes`: that the cell has."""
 
     cut: int
     term: int
     sent_ms: int
     seen_s: float
+    prefixes: int
 
 
 class Plane:
@@ -155,7 +159,7 @@ class Plane:
     def __init__(self, broker: BrokerSettings, partition: int, workers: dict[str, Child]) -> None:
         self._broker, self._partition, self._workers = broker, partition, workers
         self._leader = ""
-        self._last = self._first = Said(0, 0, 0, 0.0)  # Epoch, and the first of its term
+        self._last = self._first = Said(0, 0, 0, 0.0, 0)  # Epoch, and the first of its term
         self._silent_ms = 0  # longest time between two Epochs since this was set to 0
         self._joined_from = dict.fromkeys(workers, 0)  # of the log: where the process began
         self._reading: asyncio.Task[None] | None = None
@@ -183,7 +187,8 @@ class Plane:
         if topic == STEERING_CUTS.name:
             self._leader = fields["writer"]
             return
-        said = Said(fields["cut"], fields["term"], record.timestamp, time.time())
+        cut, term, prefixes = fields["cut"], fields["term"], fields["prefixes"]
+        said = Said(cut, term, record.timestamp, time.time(), prefixes)
         self._silent_ms = max(self._silent_ms, said.sent_ms - self._last.sent_ms)
         if said.term > self._last.term:
             self._first = said
@@ -234,6 +239,7 @@ class Plane:
             self._first.seen_s - began,
             self._silent_ms / 1000,
             lines(other.log, mark, "caught up", self._partition)[-1]["cuts"],
+            self._first.prefixes,
             parts_of(other.log, mark, self._partition, began, self._first.seen_s),
         )
         self._joined_from[leader.name] = leader.log.stat().st_size

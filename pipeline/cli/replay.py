@@ -118,7 +118,8 @@ def _work(
         raise UsageError("--save and --into do not go together: replay once for each")
     from pipeline.broker.isolated import isolated_prefix
 
-    return partial(_publish, broker(), isolated_prefix(into), _pace(speed))
+    prefix, pace = isolated_prefix(into), _pace(speed)  # these need no broker to be refused
+    return partial(_publish, broker(), prefix, pace)
 
 
 def _pace(speed: str | None) -> "Pace":

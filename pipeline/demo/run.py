@@ -45,6 +45,8 @@ from schemas.registry import (
 
 WATCHED = (STEERING_EPOCHS, STEERING_VERDICTS, STEERING_DEAD_LETTERS, LB_WEIGHTS, APPLIANCE_HEALTH)
 ORDERLY = (0, -signal.SIGTERM)  # the second: told to end before it was up
+#: Of the fleet, which is told to end as by Ctrl-C: the others before it was up.
+FLEET_ORDERLY = (0, 128 + signal.SIGINT, -signal.SIGINT)
 START_S = 180.0  # how long the first record may take to be folded, where the demo has an end
 SETTLE_S = 20.0  # for how long nothing may be accounted for while something is left
 CONFIG = "[steering.proximity]\nallow_documentation_prefixes = true\n"
@@ -139,7 +141,7 @@ async def _run_on(
         problems += await _until_over(options.seconds, stop, watch, fleet, view, balance)
         view.progress("stopping the fleet, waiting until everything is accounted for")
         status = await fleet.stop(signal.SIGINT)
-        if status != 0 and not problems:
+        if status not in FLEET_ORDERLY and not problems:
             problems.append(f"the simulated fleet ended with status {status} (log: {fleet.log})")
         produced = await _settle(settings, options.partitions, balance, watch)
     finally:

@@ -118,15 +118,16 @@ def test_the_log_tells_the_parts_of_a_take_over(tmp_path: Path) -> None:
 
 
 def test_recovery_is_as_slow_as_its_slowest_kill() -> None:
-    def taken(seconds: float) -> recovery.Taken:
+    def taken(seconds: float, prefixes: int = 7) -> recovery.Taken:
         parts = dict.fromkeys((*recovery.PARTS, "take_over"), seconds / 6)
-        return recovery.Taken(seconds, seconds + 0.5, 30, parts)
+        return recovery.Taken(seconds, seconds + 0.5, 30, prefixes, parts)
 
-    found = recovery.summary([taken(9.0), taken(11.0)], [taken(3.0)], {"prefixes": 5})
+    found = recovery.summary([taken(9.0), taken(11.0, prefixes=5)], [taken(3.0)])
     assert (found["name"], found["value"], found["unit"]) == ("recovery", 11.0, "s")
     assert found["detail"]["beyond_session_timeout_s"] == 11.0 - SESSION_TIMEOUT_S
     assert found["detail"]["kill"]["each_s"] == [9.0, 11.0]
     assert found["detail"]["hand_over"]["silent_each_s"] == [3.5]
+    assert found["detail"]["prefixes"] == 5
 
 
 def test_snapshots_of_a_living_cell_grow_with_what_changed_and_restore_it() -> None:

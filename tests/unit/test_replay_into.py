@@ -302,8 +302,13 @@ def file(tmp_path: Path, log: Log) -> str:
 
 
 @pytest.mark.parametrize("prefix", ["", ".", "steering.", "lb.", "capacity.", "replay"])
-def test_a_wrong_prefix_is_refused_before_anything_is_read(prefix: str) -> None:
-    result = replay("no-such-file", "--into", prefix, "--broker", "127.0.0.1:9")
+@pytest.mark.parametrize("broker", [("--broker", "127.0.0.1:9"), ()])
+def test_a_wrong_prefix_is_refused_before_anything_is_read(
+    prefix: str, broker: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # no demo and no configuration file says where a broker is
+    monkeypatch.setenv("HOME", str(tmp_path))
+    result = replay("no-such-file", "--into", prefix, *broker)
     assert isinstance(result.exception, IsolationError)
 
 
