@@ -121,9 +121,12 @@ def _text(log: Path) -> str:
 
 
 def is_steady(found: Sequence["Closed"]) -> bool:
-    """The cell with the fleet has its table and keeps up."""
+    """The cell with the fleet has its table, which grows by a hundredth in three cuts at most, and
+    keeps up."""
     full = [one for one in found if one.prefixes]
-    return len(full) > 3 and full[-1].closed_ms - full[-1].at_ms < 1000
+    if len(full) <= 3 or full[-1].closed_ms - full[-1].at_ms >= 1000:
+        return False
+    return 100 * full[-1].prefixes <= 101 * full[-4].prefixes
 
 
 class Closed(NamedTuple):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.bench import assign, ingest, metrics, recovery, snapshot
-from pipeline.bench.common import Closed, closed
+from pipeline.bench.common import Closed, closed, is_steady
 from pipeline.errors import BrokerError
 from pipeline.sim.size import SimSize
 from pipeline.sim.world import World
@@ -17,6 +17,17 @@ from topologies.app import SESSION_TIMEOUT_S
 def epoch(partition: int, cut: int, closed_ms: int, plays: int) -> Closed:
     rows = {"play.events": plays} if plays else {}
     return Closed(partition, cut, closed_ms - 100, closed_ms, rows, 0, {}, 0)
+
+
+def test_a_cell_is_steady_when_its_table_is_there_and_not_while_it_loads() -> None:
+    def found(*prefixes: int, behind_ms: int = 100) -> list[Closed]:
+        return [Closed(0, n, 0, behind_ms, {}, 0, {}, each) for n, each in enumerate(prefixes)]
+
+    assert not is_steady(found(0, 0, 0, 0, 0))
+    assert not is_steady(found(0, 1000, 1000, 1000))
+    assert not is_steady(found(500, 1000, 1500, 2000))
+    assert not is_steady(found(1000, 1000, 1000, 1000, behind_ms=1000))
+    assert is_steady(found(500, 1000, 1003, 998, 1001))  # routes come and go
 
 
 def test_ingest_leaves_out_the_first_cut_and_the_last_of_each_partition_that_ends_late() -> None:
