@@ -128,6 +128,11 @@ def build_app(options: AppOptions, cells: Cells) -> CellApp:
     return app
 
 
+def changelog_left(app: CellApp) -> dict[int, int]:
+    """Partition -> records of its changelog that are still to be read."""
+    return {tp.partition: left for tp, left in app.tables.recovery.active_remaining().items()}
+
+
 @contextmanager
 def fatal(on_failure: Callable[[BaseException], None]) -> Iterator[None]:
     """A failure in here ends the worker. (Faust alone would acknowledge the event, skip it and

@@ -60,9 +60,10 @@ class Cells:
         self.consumer: object = None  # Faust's consumer, known once the app has started
         self._stalled_after_s = stalled_after_s
         self._undecided_since: float | None = monotonic()  # who has what, in the group
-        #: How much of the changelogs was read, in records; known once the app has started.
-        self.changelog_read: Callable[[], int] = int
-        self._changelog_read = 0  # when last looked at
+        #: Partition -> records of its changelog that are still to be read; known once the app has
+        #: started.
+        self.changelog_left: Callable[[], dict[int, int]] = dict
+        self._changelog_left: dict[int, int] = {}  # when last looked at
 
     # assignment ---------------------------------------------------------------------------------
 
@@ -167,10 +168,13 @@ class Cells:
 
     def note_recovery(self) -> None:
         """A long changelog that is still being read is no standing still: cells come after it."""
-        read, before = self.changelog_read(), self._changelog_read
-        if read != before and self._undecided_since is not None:
+        left, before = self.changelog_left(), self._changelog_left
+        reads_on = any(
+            count < before.get(partition, count + 1) for partition, count in left.items()
+        )
+        if reads_on and self._undecided_since is not None:
             self._undecided_since = monotonic()
-        self._changelog_read = read
+        self._changelog_left = left
 
     async def watch(self) -> None:
         """Report a failure when something stands still. Runs until cancelled."""
@@ -233,7 +237,12 @@ class Cells:
 
     def readiness(self) -> dict[int, str]:
         """Partition -> phase, in words; all `leading` means ready."""
-        words = dict.fromkeys(sorted(self._restoring), "restoring its snapshot")
+        words = {
+            partition: f"reading its changelog: {left:,} records left"
+            for partition, left in sorted(self.changelog_left().items())
+            if left > 0
+        }
+        words |= dict.fromkeys(sorted(self._restoring), "restoring its snapshot")
         for partition, runner in sorted(self.runners.items()):
             phase = runner.phase.name.lower()
             if runner.phase is Phase.CATCHING_UP:

@@ -17,7 +17,7 @@ import structlog
 
 from pipeline.config import SteeringConfig
 from pipeline.errors import EdgesteerError
-from topologies.app import CELLS_TABLE, AppOptions, build_app
+from topologies.app import CELLS_TABLE, AppOptions, build_app, changelog_left
 from topologies.cells import STALLED_AFTER_S, Cells
 from topologies.clock import Clock
 from topologies.configs import Configs
@@ -115,7 +115,7 @@ async def _run_app(
     app = build_app(options.app, cells)
     cells.consumer = snapshots.consumer = app.consumer
     snapshots.table = app.tables[CELLS_TABLE]
-    cells.changelog_read = lambda: app.tables.recovery.active_offsets.total()
+    cells.changelog_left = lambda: changelog_left(app)
     stop = _stop_signal()
     starting = asyncio.create_task(app.start())
     crashed = asyncio.create_task(app.wait_until_stopped())
