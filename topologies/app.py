@@ -73,6 +73,9 @@ class CellApp(faust.App):  # type: ignore[misc]  # faust is untyped
             datadir=options.datadir,
             topic_partitions=options.partitions,
             topic_disable_leader=True,
+            # `edgesteer topics create` makes them all. Faust would ask the controller for each, and
+            # not start while that is a broker that has just died.
+            topic_allow_declare=False,
             autodiscover=False,
             web_enabled=False,
         )

@@ -118,6 +118,7 @@ async def _run_app(
     cells.changelog_left = lambda: changelog_left(app)
     stop = _stop_signal()
     starting = asyncio.create_task(app.start())
+    starting.add_done_callback(lambda task: _report(task, cells.on_failure))
     crashed = asyncio.create_task(app.wait_until_stopped())
     watching = asyncio.create_task(cells.watch())
     over: set[asyncio.Future[Any]] = {stop, failed, crashed}
