@@ -118,9 +118,10 @@ async def _run_app(
     cells.changelog_left = lambda: changelog_left(app)
     stop = _stop_signal()
     starting = asyncio.create_task(app.start())
-    starting.add_done_callback(lambda task: _report(task, cells.on_failure))
     crashed = asyncio.create_task(app.wait_until_stopped())
     watching = asyncio.create_task(cells.watch())
+    for task in (starting, watching):
+        task.add_done_callback(lambda done: _report(done, cells.on_failure))
     over: set[asyncio.Future[Any]] = {stop, failed, crashed}
     await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
     reason = failed.result() if failed.done() else app.crash_reason
