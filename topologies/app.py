@@ -74,7 +74,7 @@ class CellApp(faust.App):  # type: ignore[misc]  # faust is untyped
             topic_partitions=options.partitions,
             topic_disable_leader=True,
             # `edgesteer topics create` makes them all. Faust would ask the controller for each, and
-            # not start while that is a broker that has just died.
+            # not start while that is a broker that has just died (docs/adr/0040).
             topic_allow_declare=False,
             autodiscover=False,
             web_enabled=False,
