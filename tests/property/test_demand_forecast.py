@@ -188,7 +188,7 @@ def test_a_worked_example() -> None:
     forecast, noise = Forecast(1), np.array([100.0])
     whole = np.array([[12 * 1_200], [12 * 900]])
     recent = np.array([[6 * 1_236], [6 * 1_200]])
-    moving = Moving(*(np.array([one]) for one in (1, 0, 0, 0)), np.array([300.0]))
+    moving = Moving(*map(np.array, ([1], [0], [0], [0], [300.0])))
     seen = Seen(whole, recent, 12, np.zeros(2, np.int32), NONE)
     forecast.learn(seen, moving, noise, BUCKET_MS, 24)
     # 72 bytes in six buckets, of 1,200; a 256th of the way

@@ -175,8 +175,8 @@ def test_a_worked_example() -> None:
 
 def test_blocks_that_are_numbered_anew_keep_what_moves() -> None:
     trend = Trend(1)
-    columns = [np.array(each) for each in ([1, 4, 7], [0, 0, 0], [1, 2, 3], [4, 5, 6])]
-    trend.moving = Moving(*columns, np.array([7.0, -8.0, 9.0]))
+    columns = ([1, 4, 7], [0, 0, 0], [1, 2, 3], [4, 5, 6], [7.0, -8.0, 9.0])
+    trend.moving = Moving(*map(np.array, columns))
     trend.renumber(np.array([0, 1, 3, 7, 9]))
     kept = [[1, 3], [0, 0], [1, 3], [4, 6], [7.0, 9.0]]
     assert [each.tolist() for each in trend.moving] == kept

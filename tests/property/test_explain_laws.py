@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.cell import Cell
 from pipeline.errors import Unexplained
-from pipeline.follow.lookup import CLASSES, who
+from pipeline.follow.lookup import CLASSES, PassedOver, SiteShare, who
 from pipeline.follow.table import SteeringTable
 from pipeline.replay.archive import Recording
 from pipeline.replay.explain import explain
@@ -114,7 +114,8 @@ def test_no_record_that_was_refused_is_named(cases: list[Case]) -> None:
 def test_each_ranked_site_has_the_route_that_its_rank_is_of(cases: list[Case]) -> None:
     for case in cases:
         answer = case.found.answer
-        for one in (*answer.sites, *answer.passed_over):
+        ranked: list[SiteShare | PassedOver] = [*answer.sites, *answer.passed_over]
+        for one in ranked:
             route, key = case.found.sites[one.site].route, one.key
             if key is None:
                 continue

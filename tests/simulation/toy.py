@@ -153,7 +153,8 @@ def step(cell: Cell, rows: Mapping[str, TopicRows], cut: Cut, config: SteeringCo
 def _fold(cell: Cell, arrived: TopicRows, touched: set[str]) -> list[Refused]:
     bad = []
     for one in arrived.refused:
-        key, value = one.detail  # type: ignore[misc]
+        detail: Any = one.detail  # here: the record itself
+        key, value = detail
         text: str = (value if value is not None else key or b"").decode()
         name, _, number = text.partition("=")
         if name not in NAMES:

@@ -15,6 +15,7 @@ from pipeline.errors import RecordingError, UsageError
 from pipeline.replay import watch
 from pipeline.replay.changes import Failed
 from pipeline.replay.diff import diff
+from pipeline.replay.fold import fold
 from pipeline.replay.view import View
 from pipeline.replay.viewfile import save_view
 from pipeline.replay.whatif import what_if
@@ -78,8 +79,8 @@ def test_the_same_moment_twice_is_no_difference(file: str) -> None:
 
 
 def test_a_file_at_two_moments_is_folded_once(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    folds, real = [], watch.fold
-    monkeypatch.setattr(watch, "fold", lambda *args: folds.append(1) or real(*args))
+    folds: list[int] = []
+    monkeypatch.setattr(watch, "fold", lambda *args: folds.append(1) or fold(*args))
     run("diff", f"{file}@-10s", f"{file}@-2s")
     assert len(folds) == 1
     run("diff", file, file, "--set-b", "assignment.target=0.5")

@@ -5,9 +5,10 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -101,7 +102,8 @@ def test_the_readme_names_every_command_that_asks_or_operates() -> None:
 def metrics_table() -> str:
     """Every metric of a worker under the names that /metrics shows."""
     lines = ["| metric | kind | labels | tells |", "|---|---|---|---|"]
-    for one in sorted(REGISTRY._collector_to_names, key=lambda one: one._name):
+    collectors: Iterable[Any] = REGISTRY._collector_to_names
+    for one in sorted(collectors, key=lambda one: one._name):
         name = one._name + ("_total" if one._type == "counter" else "")
         labels = ", ".join(one._labelnames)
         lines.append(f"| `{name}` | {one._type} | {labels} | {one._documentation} |")

@@ -7,6 +7,7 @@ import pytest
 from aiokafka.errors import NodeNotReadyError
 
 import topologies.worker
+from topologies.app import CELLS_TABLE
 from topologies.worker import _run_app
 
 
@@ -17,7 +18,7 @@ class App:
     crash_reason = None
 
     def __init__(self, failure: Exception) -> None:
-        self.tables = {topologies.worker.CELLS_TABLE: None}
+        self.tables = {CELLS_TABLE: None}
         self._failure = failure
         self.stopped = False
 
