@@ -295,6 +295,10 @@ class Chaos:
     async def lose_leader_and_worker(self) -> None:
         await self._without_leader(KafkaCluster.kill_node, self.kill_one)
 
+    async def lose_leader_and_all(self) -> None:
+        """All workers start while a broker is lost: the group's coordinator, the controller."""
+        await self._without_leader(KafkaCluster.kill_node, self.kill_all)
+
     async def _without_leader(
         self, end: Callable[[KafkaCluster, int], None], meanwhile: Callable[[], Awaitable[None]]
     ) -> None:

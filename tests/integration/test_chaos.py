@@ -62,6 +62,7 @@ FAULTS = {
     "lose_leader": 0,
     "restart_broker": 0,
     "lose_leader_and_worker": 1,
+    "lose_leader_and_all": 3,
 }
 #: Kills of the long run; it takes about 20 s a kill (90 on a slow machine), so nobody waits for it
 #: unasked.
