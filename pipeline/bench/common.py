@@ -27,7 +27,7 @@ from pipeline.demo.children import Child
 from pipeline.errors import BrokerError
 from pipeline.follow.reader import TopicReader
 from pipeline.wire.decode import decode
-from schemas.registry import STEERING_EPOCHS
+from schemas.registry import BGP_ROUTES, STEERING_EPOCHS
 
 Say = Callable[[str], None]
 POLL_S = 0.2
@@ -121,12 +121,12 @@ def _text(log: Path) -> str:
 
 
 def is_steady(found: Sequence["Closed"]) -> bool:
-    """The cell with the fleet has its table, which grows by a hundredth in three cuts at most, and
-    keeps up."""
+    """The cell with the fleet has its table and keeps up: its last cuts took no more routes than a
+    hundredth of its prefixes. (All prefixes are there before all of their routes.)"""
     full = [one for one in found if one.prefixes]
     if len(full) <= 3 or full[-1].closed_ms - full[-1].at_ms >= 1000:
         return False
-    return 100 * full[-1].prefixes <= 101 * full[-4].prefixes
+    return all(100 * one.rows.get(BGP_ROUTES.name, 0) <= one.prefixes for one in full[-3:])
 
 
 class Closed(NamedTuple):

@@ -20,14 +20,18 @@ def epoch(partition: int, cut: int, closed_ms: int, plays: int) -> Closed:
 
 
 def test_a_cell_is_steady_when_its_table_is_there_and_not_while_it_loads() -> None:
-    def found(*prefixes: int, behind_ms: int = 100) -> list[Closed]:
-        return [Closed(0, n, 0, behind_ms, {}, 0, {}, each) for n, each in enumerate(prefixes)]
+    def found(*routes: int, prefixes: int = 1000, behind_ms: int = 100) -> list[Closed]:
+        return [
+            Closed(0, number, 0, behind_ms, {"bgp.routes": each}, 0, {}, prefixes)
+            for number, each in enumerate(routes)
+        ]
 
-    assert not is_steady(found(0, 0, 0, 0, 0))
-    assert not is_steady(found(0, 1000, 1000, 1000))
-    assert not is_steady(found(500, 1000, 1500, 2000))
-    assert not is_steady(found(1000, 1000, 1000, 1000, behind_ms=1000))
-    assert is_steady(found(500, 1000, 1003, 998, 1001))  # routes come and go
+    assert not is_steady(found(0, 0, 0, 0, prefixes=0))
+    assert not is_steady(found(0, 0, 0))
+    assert not is_steady(found(1000, 1000, 1000, 11))
+    assert not is_steady(found(1000, 11, 3, 4))
+    assert not is_steady(found(0, 0, 0, 0, behind_ms=1000))
+    assert is_steady(found(1000, 10, 3, 4))  # routes come and go
 
 
 def test_ingest_leaves_out_the_first_cut_and_the_last_of_each_partition_that_ends_late() -> None:
