@@ -89,10 +89,8 @@ async def run_worker(options: WorkerOptions) -> int:
         options.port_file.write_text(f"{port}\n")
     log.info("worker started", name=options.name, metrics=f"http://{status.host}:{port}/metrics")
     _reload_on_hangup(configs, options)
-    lag = asyncio.create_task(
-        Lag(cells, readback, options.stalled_after_s, on_failure).watch(), name="lag"
-    )
-    lag.add_done_callback(lambda task: _report(task, on_failure))
+    watch = Lag(cells, readback, options.stalled_after_s, on_failure).watch()
+    lag = _fatal_task(watch, on_failure, "lag")
     try:
         return await _run_app(options, cells, snapshots, failed)
     finally:
@@ -117,11 +115,9 @@ async def _run_app(
     snapshots.table = app.tables[CELLS_TABLE]
     cells.changelog_left = lambda: changelog_left(app)
     stop = _stop_signal()
-    starting = asyncio.create_task(app.start())
+    starting = _fatal_task(app.start(), cells.on_failure, "start")
     crashed = asyncio.create_task(app.wait_until_stopped())
-    watching = asyncio.create_task(cells.watch())
-    for task in (starting, watching):
-        task.add_done_callback(lambda done: _report(done, cells.on_failure))
+    watching = _fatal_task(cells.watch(), cells.on_failure, "watch")
     over: set[asyncio.Future[Any]] = {stop, failed, crashed}
     await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
     reason = failed.result() if failed.done() else app.crash_reason
@@ -136,9 +132,18 @@ async def _run_app(
     return 0
 
 
-def _report(task: asyncio.Task[None], on_failure: Callable[[BaseException], None]) -> None:
-    if not task.cancelled() and (failure := task.exception()) is not None:
-        on_failure(failure)
+def _fatal_task(
+    work: Coroutine[Any, Any, None], on_failure: Callable[[BaseException], None], name: str
+) -> asyncio.Task[None]:
+    """A task whose failure is the worker's."""
+
+    def report(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            on_failure(failure)
+
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(report)
+    return task
 
 
 async def _in_time(stopping: Coroutine[Any, Any, None], what: str) -> None:

@@ -1,6 +1,7 @@
 """How a worker ends."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -46,7 +47,7 @@ async def test_a_worker_that_cannot_start_ends_at_once(
     app = App(NodeNotReadyError("node id 2"))
     monkeypatch.setattr(topologies.worker, "build_app", lambda options, cells: app)
     failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
-    nothing = cast(Any, type("Nothing", (), {"app": None})())
+    nothing = cast(Any, SimpleNamespace(app=None))
     async with asyncio.timeout(5):
         status = await _run_app(nothing, cast(Any, Cells(failed)), nothing, failed)
     assert status == 1
