@@ -10,7 +10,6 @@ import os
 import signal
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -35,15 +34,14 @@ STOP_PATIENCE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """`name`: who writes the cuts (unique among live workers); `load_config`: read again on SIGHUP;
-    `port_file`: where to write the metrics port, for a supervisor."""
+    """`name`: who writes the cuts (unique among live workers); `load_config`: read again on
+    SIGHUP."""
 
     app: AppOptions
     name: str
     load_config: Callable[[], SteeringConfig]
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
-    port_file: Path | None = None
     tick_ms: int = 1000
     snapshot_every_cuts: int = EVERY_CUTS
     stalled_after_s: float = STALLED_AFTER_S
@@ -85,8 +83,6 @@ async def run_worker(options: WorkerOptions) -> int:
     await readback.start()
     await snapshots.start()
     port = await status.start()
-    if options.port_file is not None:
-        options.port_file.write_text(f"{port}\n")
     log.info("worker started", name=options.name, metrics=f"http://{status.host}:{port}/metrics")
     _reload_on_hangup(configs, options)
     watch = Lag(cells, readback, options.stalled_after_s, on_failure).watch()
